@@ -1,0 +1,1 @@
+//! OpenWrt formats as byte codecs.
