@@ -1,0 +1,1 @@
+//! opkg's index: `Packages`, paragraphs of `Key: value` lines.

@@ -1,0 +1,1 @@
+//! usign: OpenWrt's Ed25519 keys and signatures.

@@ -1,0 +1,1 @@
+//! One device from profile to `images/<device>/`.

@@ -1,0 +1,77 @@
+//! The command line: one file a command, each with its arguments and its `run`.
+
+
+use camino::Utf8PathBuf;
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::error::Exit;
+use crate::project::Project;
+use crate::report::{Report, Verbosity};
+use crate::{Error, Result};
+
+/// Makes flashable OpenWrt images with Sennit inside, from one TOML profile per device.
+#[derive(Debug, Parser)]
+#[command(name = "builder", version, propagate_version = true)]
+pub struct Arguments {
+    /// The project's folder [default: found upwards from here]
+    #[arg(long, global = true, value_name = "DIR")]
+    project: Option<Utf8PathBuf>,
+    /// Say only errors and warnings; twice: nothing
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    quiet: u8,
+    /// One JSON object a line on stdout instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+/// What every command gets.
+pub struct Context {
+    /// Prints.
+    pub report: Report,
+    explicit_project: Option<Utf8PathBuf>,
+}
+
+impl Context {
+    /// The project that this run works in.
+    pub fn project(&self) -> Result<Project> {
+        let here = std::env::current_dir().map_err(|error| Error::io("open", ".", error))?;
+        let here = Utf8PathBuf::from_path_buf(here)
+            .map_err(|path| Error::user(format!("{} is not UTF-8", path.display())))?;
+        Project::find(self.explicit_project.as_deref(), &here)
+    }
+}
+
+/// Runs the program with the process's own arguments.
+pub fn main() -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            // clap says 2 for usage errors; ours is 1 (docs/STYLE.md): 2 means the machine is at fault.
+            return if error.use_stderr() { Exit::User } else { Exit::Ok };
+        }
+    };
+    let verbosity = match arguments.quiet {
+        0 => Verbosity::Normal,
+        1 => Verbosity::Quiet,
+        _ => Verbosity::Silent,
+    };
+    let context =
+        Context { report: Report::new(verbosity, arguments.json), explicit_project: arguments.project };
+    match run(&context, arguments.command) {
+        Ok(exit) => exit,
+        Err(error) => {
+            context.report.error(&error);
+            error.exit()
+        }
+    }
+}
+
+fn run(_context: &Context, command: Command) -> Result<Exit> {
+    match command {}
+}
