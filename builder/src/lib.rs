@@ -15,6 +15,7 @@ pub mod error;
 pub mod fetch;
 pub mod imagebuilder;
 pub mod lock;
+pub mod nearest;
 pub mod overlay;
 pub mod profile;
 pub mod project;
