@@ -43,7 +43,13 @@ pub struct Error {
 impl Error {
     /// A failure with a class of its own.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), excerpt: None, hints: Vec::new(), source: None }
+        Self {
+            exit,
+            message: message.into(),
+            excerpt: None,
+            hints: Vec::new(),
+            source: None,
+        }
     }
 
     /// Something the user wrote is wrong.
@@ -124,7 +130,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        let mut cause = self.source.as_ref().map(|source| &**source as &dyn std::error::Error);
+        let mut cause = self
+            .source
+            .as_ref()
+            .map(|source| &**source as &dyn std::error::Error);
         while let Some(error) = cause {
             write!(f, ": {error}")?;
             cause = error.source();

@@ -15,20 +15,29 @@ impl Project {
     /// Takes `explicit` if given, else looks upwards from `start` for a folder with `profiles/` and `overlays/`.
     pub fn find(explicit: Option<&Utf8Path>, start: &Utf8Path) -> Result<Self> {
         let is_project = |dir: &Utf8Path| dir.join("profiles").is_dir() && dir.join("overlays").is_dir();
-        let absolute = |path: &Utf8Path| path.canonicalize_utf8().map_err(|error| Error::io("open", path, error));
+        let absolute = |path: &Utf8Path| {
+            path.canonicalize_utf8()
+                .map_err(|error| Error::io("open", path, error))
+        };
         if let Some(dir) = explicit {
             let root = absolute(dir)?;
             if is_project(&root) {
                 return Ok(Self { root });
             }
-            return Err(Error::user(format!("{dir} is not a project: it has no profiles/ and overlays/ folders"))
-                .hint("give the folder of a clone of the Sennit repository"));
+            return Err(Error::user(format!(
+                "{dir} is not a project: it has no profiles/ and overlays/ folders"
+            ))
+            .hint("give the folder of a clone of the Sennit repository"));
         }
         let start = absolute(start)?;
         match start.ancestors().find(|dir| is_project(dir)) {
-            Some(root) => Ok(Self { root: root.to_owned() }),
-            None => Err(Error::user(format!("no project in {start} or above it (a folder with profiles/ and overlays/)"))
-                .hint("run this inside a clone of the Sennit repository, or name one: builder --project DIR …")),
+            Some(root) => Ok(Self {
+                root: root.to_owned(),
+            }),
+            None => Err(Error::user(format!(
+                "no project in {start} or above it (a folder with profiles/ and overlays/)"
+            ))
+            .hint("run this inside a clone of the Sennit repository, or name one: builder --project DIR …")),
         }
     }
 
@@ -69,7 +78,12 @@ pub fn config_dir() -> Result<Utf8PathBuf> {
 }
 
 fn user_dir(own: &str, xdg: &str, home_relative: &str) -> Result<Utf8PathBuf> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(Utf8PathBuf::from);
+    let variable = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .filter(|value| !value.is_empty())
+            .map(Utf8PathBuf::from)
+    };
     variable(own)
         .or_else(|| variable(xdg).map(|dir| dir.join("sennit")))
         .or_else(|| variable("HOME").map(|dir| dir.join(home_relative).join("sennit")))

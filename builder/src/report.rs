@@ -36,8 +36,16 @@ impl Report {
     /// `json`: one JSON object a line on stdout instead of text on either stream.
     pub fn new(verbosity: Verbosity, json: bool) -> Self {
         let visible = verbosity == Verbosity::Normal && !json && std::io::stderr().is_terminal();
-        let target = if visible { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
-        Self(Arc::new(Inner { verbosity, json, bars: MultiProgress::with_draw_target(target) }))
+        let target = if visible {
+            ProgressDrawTarget::stderr_with_hz(10)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        Self(Arc::new(Inner {
+            verbosity,
+            json,
+            bars: MultiProgress::with_draw_target(target),
+        }))
     }
 
     /// For tests and library use: says nothing.
@@ -114,11 +122,17 @@ impl Report {
 
     /// A spinner with the time that a step without a measure has taken.
     pub fn spinner(&self, label: impl Into<String>) -> ProgressBar {
-        self.add(ProgressBar::new_spinner().with_style(style("  {spinner} {msg} {elapsed}")), label)
+        self.add(
+            ProgressBar::new_spinner().with_style(style("  {spinner} {msg} {elapsed}")),
+            label,
+        )
     }
 
     fn add(&self, bar: ProgressBar, label: impl Into<String>) -> ProgressBar {
-        let bar = self.0.bars.add(bar.with_message(label.into()).with_finish(indicatif::ProgressFinish::AndClear));
+        let bar = self.0.bars.add(
+            bar.with_message(label.into())
+                .with_finish(indicatif::ProgressFinish::AndClear),
+        );
         bar.enable_steady_tick(Duration::from_millis(500));
         bar
     }

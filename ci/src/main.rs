@@ -1,2 +1,42 @@
-//! Command line.
-fn main() {}
+//! Everything CI does, as commands that run by hand too. Each `run:` step of the workflow is one of these.
+
+mod failure;
+mod host;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use failure::{Failure, Result};
+
+/// Everything CI does, as commands that run by hand too.
+#[derive(Debug, Parser)]
+#[command(name = "ci", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List what this machine lacks, and install it (as root or with passwordless sudo)
+    Setup(setup::Arguments),
+    /// Format, lint and test everything
+    Test(test::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Setup(arguments) => setup::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            host::say(&format!("error: {failure}"));
+            ExitCode::from(failure.exit())
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 mod control;
 pub mod ipk;
+#[cfg(feature = "openpgp")]
 pub mod openpgp;
 pub mod opkg;
 pub mod package;

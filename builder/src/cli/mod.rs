@@ -1,6 +1,5 @@
 //! The command line: one file a command, each with its arguments and its `run`.
 
-
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Parser, Subcommand};
 
@@ -61,8 +60,10 @@ pub fn main() -> Exit {
         1 => Verbosity::Quiet,
         _ => Verbosity::Silent,
     };
-    let context =
-        Context { report: Report::new(verbosity, arguments.json), explicit_project: arguments.project };
+    let context = Context {
+        report: Report::new(verbosity, arguments.json),
+        explicit_project: arguments.project,
+    };
     match run(&context, arguments.command) {
         Ok(exit) => exit,
         Err(error) => {

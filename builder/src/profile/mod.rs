@@ -58,7 +58,11 @@ pub struct OpenWrt {
 impl OpenWrt {
     /// The package format of this release: apk from 25 on, ipk before.
     pub fn format(&self) -> PackageFormat {
-        let series = self.release.split('.').next().and_then(|number| number.parse::<u32>().ok());
+        let series = self
+            .release
+            .split('.')
+            .next()
+            .and_then(|number| number.parse::<u32>().ok());
         match series {
             Some(series) if series < 25 => PackageFormat::Ipk,
             Some(_) | None => PackageFormat::Apk,

@@ -1,0 +1,136 @@
+//! What the machine must have for demo, test and builds, and how it gets there: Debian's packages.
+//!
+//! Nothing is installed without being listed first; without root or passwordless sudo the one command is printed.
+
+use std::process::{Command, Stdio};
+
+use crate::host::{has, say};
+use crate::{Failure, Result};
+
+/// Something a command of this crate, or the builder, calls.
+struct Need {
+    /// Debian package.
+    package: &'static str,
+    /// How its presence is seen: a program in `PATH`, or an absolute path.
+    sign: &'static str,
+    /// Who needs it.
+    reason: &'static str,
+}
+
+const fn need(package: &'static str, sign: &'static str, reason: &'static str) -> Need {
+    Need {
+        package,
+        sign,
+        reason,
+    }
+}
+
+/// Debian 12 and later.
+const NEEDS: &[Need] = &[
+    need("build-essential", "cc", "linker of Rust programs, make"),
+    need("gawk", "gawk", "ImageBuilder"),
+    need("zstd", "zstd", "ImageBuilder archives"),
+    need("python3", "/usr/bin/python3", "ImageBuilder"),
+    need("qemu-system-x86", "qemu-system-x86_64", "boot tests of PC images"),
+    need(
+        "qemu-system-arm",
+        "qemu-system-aarch64",
+        "boot tests of arm64 images",
+    ),
+    need(
+        "qemu-efi-aarch64",
+        "/usr/share/AAVMF/AAVMF_CODE.fd",
+        "UEFI of arm64 boot tests",
+    ),
+    need("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd", "UEFI of PC boot tests"),
+];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Only list, install nothing
+    #[arg(long)]
+    list: bool,
+}
+
+/// Lists what is missing; installs it unless `--list`.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.list {
+        for need in NEEDS {
+            let state = if present(need) { "here" } else { "missing" };
+            say(&format!("{state:8} {:22} {}", need.package, need.reason));
+        }
+        return Ok(());
+    }
+    ensure()
+}
+
+/// Installs what is missing, after listing it.
+pub(crate) fn ensure() -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !present(need)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    say("missing on this machine:");
+    for need in &missing {
+        say(&format!("    {:22} {}", need.package, need.reason));
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    let line = format!(
+        "apt-get install --yes --no-install-recommends {}",
+        packages.join(" ")
+    );
+    if !has("apt-get") {
+        return Err(Failure::environment(format!(
+            "this is not a Debian or Ubuntu system: install what these packages bring: {}",
+            packages.join(" ")
+        )));
+    }
+    let sudo = if rustix::process::geteuid().is_root() {
+        ""
+    } else if quiet("sudo -n true") {
+        "sudo -n "
+    } else {
+        return Err(Failure::environment(format!(
+            "packages are missing and this user may not install them; run: sudo sh -c 'apt-get update && {line}'"
+        )));
+    };
+    say(&format!("installing: {sudo}{line}"));
+    // The package lists of a fresh machine are empty or old: a second try follows an update.
+    let environment = "DEBIAN_FRONTEND=noninteractive";
+    let install = format!("{sudo}env {environment} {line}");
+    let update = format!("{sudo}apt-get update");
+    if quiet(&install) || (quiet(&update) && shown(&install)) {
+        return Ok(());
+    }
+    Err(Failure::environment(format!(
+        "`{sudo}{line}` failed; its messages are above"
+    )))
+}
+
+fn present(need: &Need) -> bool {
+    if need.sign.starts_with('/') {
+        std::path::Path::new(need.sign).exists()
+    } else {
+        has(need.sign)
+    }
+}
+
+fn quiet(line: &str) -> bool {
+    status(line, Stdio::null(), Stdio::null())
+}
+
+fn shown(line: &str) -> bool {
+    status(line, Stdio::inherit(), Stdio::inherit())
+}
+
+fn status(line: &str, stdout: Stdio, stderr: Stdio) -> bool {
+    let mut words = line.split_whitespace();
+    let Some(program) = words.next() else { return false };
+    Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
+        .status()
+        .is_ok_and(|status| status.success())
+}
