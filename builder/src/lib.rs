@@ -7,6 +7,7 @@
 //! **Invariant:** nothing from the network is used before its hash or signature was checked.
 //! **Invariant:** no module knows a particular source: `openwrt` is data, as every other one.
 
+pub mod atomic;
 pub mod build;
 pub mod cli;
 pub mod cross;
@@ -21,5 +22,6 @@ pub mod profile;
 pub mod project;
 pub mod report;
 pub mod source;
+pub mod toml_file;
 
 pub use error::{Error, Result};
