@@ -159,7 +159,7 @@ fn check_mode(path: &Utf8Path, entry: &Entry, report: &mut Report<'_>) {
 fn check_text(path: &Utf8Path, bytes: &[u8], report: &mut Report<'_>) {
     if let Some((line, kind)) = secrets::find(bytes) {
         let remedy = "everybody who has the image could read it: make keys on the router at first boot";
-        report(Some(line), format!("{kind}"), remedy);
+        report(Some(line), kind.to_owned(), remedy);
     }
     if path.starts_with("etc/dropbear") && path.as_str().ends_with("_host_key") {
         report(
