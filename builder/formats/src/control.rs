@@ -73,7 +73,7 @@ pub(crate) fn paragraphs(text: &str) -> Result<Vec<Paragraph<'_>>, Malformed> {
     let mut first = 0;
     for (at, line) in text.lines().enumerate() {
         let number = at + 1;
-        if line.trim().is_empty() {
+        if line.is_empty() {
             if !fields.is_empty() {
                 all.push(Paragraph {
                     line: first,
@@ -143,10 +143,10 @@ mod tests {
     #[test]
     fn a_paragraph_keeps_its_line_and_joins_continuations() {
         let text =
-            "\n\nPackage: a\nversion:1\nArchitecture: all\nDescription: one\n two\n\ttail\n\nPackage: b\n";
+            "\n\nPackage: a\nversion:1\nArchitecture: all\nDescription: one\n two\n \n\ttail\n\nPackage: b\n";
         let paragraphs = paragraphs(text).unwrap();
         assert_eq!(paragraphs[0].line, 3);
-        assert_eq!(paragraphs[1].line, 10);
+        assert_eq!(paragraphs[1].line, 11);
         let meta = paragraphs[0].meta().unwrap();
         assert_eq!(
             (meta.version.as_str(), meta.description.as_str()),
@@ -154,7 +154,7 @@ mod tests {
         );
         assert_eq!(
             paragraphs[1].meta().unwrap_err().0,
-            "line 10: this paragraph has no Version"
+            "line 11: this paragraph has no Version"
         );
     }
 
