@@ -1,5 +1,8 @@
 //! The command line: one file a command, each with its arguments and its `run`.
 
+mod list;
+mod show;
+
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Parser, Subcommand};
 
@@ -26,7 +29,12 @@ pub struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// List the devices that can be built
+    List,
+    /// Show a device's profile, resolved, and where each value was written
+    Show(show::Arguments),
+}
 
 /// What every command gets.
 pub struct Context {
@@ -73,6 +81,9 @@ pub fn main() -> Exit {
     }
 }
 
-fn run(_context: &Context, command: Command) -> Result<Exit> {
-    match command {}
+fn run(context: &Context, command: Command) -> Result<Exit> {
+    match command {
+        Command::List => list::run(context),
+        Command::Show(arguments) => show::run(context, &arguments),
+    }
 }

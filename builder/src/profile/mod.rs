@@ -1,9 +1,143 @@
 //! A device's profile, resolved and checked: everything that makes its image.
+//!
+//! **Invariant:** a [`Profile`] in hand is valid: every value was checked where it was written.
+
+mod checks;
+mod diagnostic;
+mod layers;
+mod raw;
+mod resolve;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use camino::Utf8PathBuf;
 use serde::Serialize;
+
+use crate::project::Project;
+use crate::{Error, Result, nearest};
+
+/// A profile, and where each of its values was written.
+#[derive(Clone, Debug, Serialize)]
+pub struct Resolved {
+    /// The profile.
+    pub profile: Profile,
+    /// By key: `title`, `openwrt.release`; for members of lists `packages.add.kmod-tun`. Defaults have none.
+    pub origins: BTreeMap<String, Origin>,
+    /// Titles of the features that are on: what the user gets.
+    pub features: BTreeMap<String, String>,
+}
+
+/// A place in a file of `profiles/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// Relative to the project.
+    pub file: Utf8PathBuf,
+    /// From 1.
+    pub line: u32,
+    /// The feature that brought it, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature: Option<String>,
+}
+
+/// One device in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// What people type.
+    pub name: String,
+    /// One line.
+    pub title: String,
+    /// OpenWrt's release.
+    pub release: String,
+    /// OpenWrt's target.
+    pub target: String,
+    /// Other names.
+    pub aliases: Vec<String>,
+}
+
+/// Loads the profile of a device by its name or an alias, whatever the case.
+pub fn load(project: &Project, name_or_alias: &str) -> Result<Resolved> {
+    let wanted = name_or_alias.to_lowercase();
+    let mut candidates = Vec::new();
+    for name in layers::names(project)? {
+        let is_it = name == wanted;
+        // A broken file must not stand in the way of other devices, only of itself and of `list`.
+        let layer = match layers::Layer::read(project, &name) {
+            Ok(layer) => layer,
+            Err(error) if is_it => return Err(error),
+            Err(_) => continue,
+        };
+        if layer.raw.base {
+            if is_it {
+                return Err(
+                    Error::user(format!("`{name}` is a base for other profiles, not a device"))
+                        .hint("`builder list` shows the devices"),
+                );
+            }
+            continue;
+        }
+        let aliases = layer.raw.aliases.iter().map(|alias| alias.get_ref().clone());
+        if is_it || aliases.clone().any(|alias| alias == wanted) {
+            return resolve::resolve(project, &name);
+        }
+        candidates.extend(aliases);
+        candidates.push(name);
+    }
+    let error = Error::user(format!("unknown device `{name_or_alias}`"));
+    Err(
+        match nearest::nearest(&wanted, candidates.iter().map(String::as_str)) {
+            Some(name) => error.hint(format!("did you mean `{name}`?")),
+            None => error,
+        }
+        .hint("`builder list` shows the devices; `builder new-profile` makes a new one"),
+    )
+}
+
+/// All devices of the project in the order of their names. Fails if one of them is wrong.
+pub fn list(project: &Project) -> Result<Vec<Summary>> {
+    let resolved = load_all(project)?;
+    let summary = |Resolved { profile, .. }: Resolved| Summary {
+        name: profile.name,
+        title: profile.title,
+        release: profile.openwrt.release,
+        target: profile.openwrt.target,
+        aliases: profile.aliases,
+    };
+    Ok(resolved.into_iter().map(summary).collect())
+}
+
+/// All profiles of the project in the order of their names; no two of them answer to one name.
+pub fn load_all(project: &Project) -> Result<Vec<Resolved>> {
+    let mut layers = Vec::new();
+    for name in layers::names(project)? {
+        let layer = layers::Layer::read(project, &name)?;
+        if !layer.raw.base {
+            layers.push(layer);
+        }
+    }
+    let mut taken: BTreeMap<&str, &str> = layers
+        .iter()
+        .map(|layer| (layer.file.stem(), layer.file.path.as_str()))
+        .collect();
+    for layer in &layers {
+        for alias in &layer.raw.aliases {
+            if let Some(other) = taken.insert(alias.get_ref(), layer.file.path.as_str()) {
+                let message = format!("alias `{}` is used twice", alias.get_ref());
+                let label = format!("{other} answers to it already");
+                return Err(layer
+                    .file
+                    .error(alias.span(), message, &label)
+                    .hint(format!("remove it in one of {other} and {}", layer.file.path)));
+            }
+        }
+    }
+    layers
+        .iter()
+        .map(|layer| resolve::resolve(project, layer.file.stem()))
+        .collect()
+}
 
 /// One device with its bases merged in and its features expanded.
 #[derive(Clone, Debug, Serialize)]
