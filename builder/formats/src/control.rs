@@ -81,6 +81,10 @@ pub(crate) fn paragraphs(text: &str) -> Result<Vec<Paragraph<'_>>, Malformed> {
                 });
             }
         } else if line.starts_with([' ', '\t']) {
+            // A line of blanks alone does not end a paragraph: real descriptions have them.
+            if line.trim().is_empty() {
+                continue;
+            }
             let Some((_, value)) = fields.last_mut() else {
                 return Err(Malformed(format!(
                     "line {number}: a continuation line with nothing before it"
