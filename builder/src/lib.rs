@@ -11,6 +11,7 @@ pub mod atomic;
 pub mod build;
 pub mod cli;
 pub mod cross;
+pub mod daemon_package;
 pub mod digest;
 pub mod error;
 pub mod fetch;

@@ -1,2 +1,7 @@
-//! Command line.
-fn main() {}
+//! Parses arguments and calls the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(sennit::cli::main() as u8)
+}
