@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use openwrt_formats::package::{File, Kind, Meta, Package, Scripts};
+use openwrt_formats::usign::PublicKey;
 use serde::Deserialize;
 use walkdir::WalkDir;
 
@@ -177,23 +177,14 @@ fn series(release: &str) -> &str {
     }
 }
 
-/// The name that opkg looks for: the key's id as 16 hex digits.
+/// The name that opkg looks for. A secret key is no public one, and never gets into a package.
 fn usign_key_id(key: &str) -> Result<String> {
-    let refused = || {
+    let key = PublicKey::parse(key).map_err(|malformed| {
         Error::user("the feed's key is not a usign public key")
+            .because(malformed)
             .hint("feed.key in the profile holds two lines: untrusted comment: …, and the key in base64")
-    };
-    let line = key.lines().nth(1).ok_or_else(refused)?;
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(line.trim())
-        .map_err(|_| refused())?;
-    match bytes.as_slice() {
-        // A public key has exactly this length; a secret one is longer and never gets into a package.
-        [b'E', b'd', rest @ ..] if rest.len() == 40 => {
-            Ok(rest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
-        }
-        _ => Err(refused()),
-    }
+    })?;
+    Ok(key.id().to_string())
 }
 
 /// `daemon/package/files`: path on the router (without leading slash) to content.
@@ -251,6 +242,8 @@ fn mode_of(path: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use openwrt_formats::usign::SecretKey;
+
     use crate::profile::{Flash, Limits, Packages, Ports, Settings};
 
     // The public release key of OpenWrt 24.10.
@@ -368,13 +361,13 @@ mod tests {
 
     #[test]
     fn anything_but_a_public_key_is_refused() {
-        let secret = base64::engine::general_purpose::STANDARD.encode([b"Ed".as_slice(), &[1; 102]].concat());
+        let secret = SecretKey::from_seed(&[7; 32]).to_text();
         for key in [
             "",
             "RWTT",
             "comment\nnot base64!",
             "comment\nRWTT",
-            &format!("untrusted comment: x\n{secret}\n"),
+            secret.as_str(),
         ] {
             let feed = Feed {
                 url: "https://feed.example".into(),

@@ -4,6 +4,7 @@ mod failure;
 mod host;
 mod setup;
 mod test;
+mod toolchain;
 
 use std::process::ExitCode;
 

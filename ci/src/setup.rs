@@ -5,7 +5,7 @@
 use std::process::{Command, Stdio};
 
 use crate::host::{has, say};
-use crate::{Failure, Result};
+use crate::{Failure, Result, toolchain};
 
 /// Something a command of this crate, or the builder, calls.
 struct Need {
@@ -67,14 +67,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Installs what is missing, after listing it.
 pub(crate) fn ensure() -> Result<()> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !present(need)).collect();
-    if missing.is_empty() {
-        return Ok(());
+    if !missing.is_empty() {
+        say("missing on this machine:");
+        for need in &missing {
+            say(&format!("    {:22} {}", need.package, need.reason));
+        }
+        let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+        install(&packages)?;
     }
-    say("missing on this machine:");
-    for need in &missing {
-        say(&format!("    {:22} {}", need.package, need.reason));
-    }
-    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    toolchain::ensure(install)
+}
+
+/// Installs Debian packages.
+fn install(packages: &[&str]) -> Result<()> {
     let line = format!(
         "apt-get install --yes --no-install-recommends {}",
         packages.join(" ")
