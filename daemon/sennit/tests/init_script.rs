@@ -41,7 +41,7 @@ impl Router {
             run.display()
         );
         let output = Command::new("sh")
-            .args(["-ec", &script])
+            .args(["-c", &script])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .envs(
