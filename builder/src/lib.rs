@@ -13,6 +13,7 @@ pub mod cli;
 pub mod cross;
 pub mod daemon_package;
 pub mod digest;
+pub mod doctor;
 pub mod error;
 pub mod fetch;
 pub mod imagebuilder;

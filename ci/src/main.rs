@@ -1,5 +1,6 @@
 //! Everything CI does, as commands that run by hand too. Each `run:` step of the workflow is one of these.
 
+mod demo;
 mod failure;
 mod host;
 mod setup;
@@ -24,6 +25,8 @@ struct Arguments {
 enum Command {
     /// List what this machine lacks, and install it (as root or with passwordless sudo)
     Setup(setup::Arguments),
+    /// Build the Raspberry Pi image from the miniature, boot it, and show `sennit` running in it
+    Demo(demo::Arguments),
     /// Format, lint and test everything
     Test(test::Arguments),
 }
@@ -31,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Setup(arguments) => setup::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
     };
     match outcome {

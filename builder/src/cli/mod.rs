@@ -1,5 +1,7 @@
 //! The command line: one file a command, each with its arguments and its `run`.
 
+mod completions;
+mod doctor;
 mod list;
 mod show;
 
@@ -34,6 +36,10 @@ enum Command {
     List,
     /// Show a device's profile, resolved, and where each value was written
     Show(show::Arguments),
+    /// List what this machine lacks, each with the command that installs it
+    Doctor,
+    /// Print a completion script for a shell
+    Completions(completions::Arguments),
 }
 
 /// What every command gets.
@@ -85,5 +91,7 @@ fn run(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::List => list::run(context),
         Command::Show(arguments) => show::run(context, &arguments),
+        Command::Doctor => doctor::run(context),
+        Command::Completions(arguments) => completions::run(context, &arguments),
     }
 }

@@ -1,0 +1,59 @@
+//! `ci demo`: from nothing to a booted image. Sets the machine up, makes the miniature, builds the Raspberry Pi image of it,
+//! boots it in QEMU and shows `sennit` running in it.
+
+use std::process::Command;
+use std::time::Instant;
+
+use crate::host::{project, say, step};
+use crate::{Result, setup};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The device to build and boot
+    #[arg(long, default_value = "rpi4")]
+    device: String,
+}
+
+/// Stops at the first step that fails; another run goes on from there.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let start = Instant::now();
+    let device = &arguments.device;
+    let root = project();
+    setup::ensure()?;
+    let cargo = |words: &str| {
+        let mut command = Command::new("cargo");
+        command.args(words.split_whitespace()).current_dir(&root);
+        command
+    };
+    step(
+        "compiling the builder",
+        &mut cargo("build --release --locked --package builder"),
+    )?;
+    step(
+        "making the miniature of OpenWrt's site",
+        &mut cargo("run --release --locked --quiet --package ci -- miniature"),
+    )?;
+    let builder = |words: &[&str]| {
+        let mut command = Command::new(root.join("target/release/builder"));
+        command.args(words).current_dir(&root);
+        command
+    };
+    step(
+        &format!("builder build --device {device} --source miniature"),
+        &mut builder(&["build", "--device", device, "--source", "miniature"]),
+    )?;
+    step(
+        &format!("builder boot {device} --source miniature"),
+        &mut builder(&["boot", device, "--source", "miniature"]),
+    )?;
+    say("");
+    say(&format!(
+        "Done in {:.0} s. The image and its notes lie in images/miniature/{device}/",
+        start.elapsed().as_secs_f64()
+    ));
+    say("It is made of Debian's packages, to show that everything works: do not flash it.");
+    say("The real one, from OpenWrt's site:");
+    say("");
+    say(&format!("    target/release/builder build --device {device}"));
+    Ok(())
+}
