@@ -13,9 +13,9 @@ pub struct Tool {
     pub needed_to_build: bool,
     /// Who needs it.
     pub reason: &'static str,
-    apt: &'static str,
-    dnf: &'static str,
-    pacman: &'static str,
+    pub(super) apt: &'static str,
+    pub(super) dnf: &'static str,
+    pub(super) pacman: &'static str,
 }
 
 /// Package managers whose package names are known.
@@ -106,7 +106,7 @@ const fn optional(tool: Tool) -> Tool {
 }
 
 /// What OpenWrt's ImageBuilder lists as its host needs, and what `builder boot` calls.
-pub const TOOLS: &[Tool] = &[
+pub(super) const TOOLS: &[Tool] = &[
     tool("make", &["make"], ["make", "make", "make"], "the ImageBuilder"),
     tool("bash", &["bash"], ["bash", "bash", "bash"], "the ImageBuilder"),
     tool(
