@@ -61,6 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             let state = if present(need) { "here" } else { "missing" };
             say(&format!("{state:8} {:22} {}", need.package, need.reason));
         }
+        toolchain::list();
         return Ok(());
     }
     ensure()
