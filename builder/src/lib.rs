@@ -24,6 +24,8 @@ pub mod profile;
 pub mod project;
 pub mod report;
 pub mod source;
+#[cfg(test)]
+mod testing;
 pub mod toml_file;
 
 pub use error::{Error, Result};

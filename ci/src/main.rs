@@ -3,7 +3,6 @@
 mod demo;
 mod failure;
 mod host;
-mod miniature;
 mod setup;
 mod test;
 mod toolchain;
@@ -24,8 +23,6 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make sources/miniature: a small copy of OpenWrt's download site, of Debian's packages
-    Miniature(miniature::Arguments),
     /// List what this machine lacks, and install it (as root or with passwordless sudo)
     Setup(setup::Arguments),
     /// Build the Raspberry Pi image from the miniature, boot it, and show `sennit` running in it
@@ -36,7 +33,6 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Miniature(arguments) => miniature::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),

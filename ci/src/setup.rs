@@ -31,8 +31,6 @@ const NEEDS: &[Need] = &[
     need("gawk", "gawk", "ImageBuilder"),
     need("zstd", "zstd", "ImageBuilder archives"),
     need("python3", "/usr/bin/python3", "ImageBuilder"),
-    need("gnupg", "gpg", "signatures of the miniature"),
-    need("dpkg", "dpkg-deb", "miniature: unpacks Debian's packages"),
     need("qemu-system-x86", "qemu-system-x86_64", "boot tests of PC images"),
     need(
         "qemu-system-arm",
@@ -43,6 +41,11 @@ const NEEDS: &[Need] = &[
         "qemu-efi-aarch64",
         "/usr/share/AAVMF/AAVMF_CODE.fd",
         "UEFI of arm64 boot tests",
+    ),
+    need(
+        "busybox-static",
+        "/usr/share/doc/busybox-static",
+        "tests of the router's scripts",
     ),
     need("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd", "UEFI of PC boot tests"),
 ];
@@ -61,7 +64,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             let state = if present(need) { "here" } else { "missing" };
             say(&format!("{state:8} {:22} {}", need.package, need.reason));
         }
-        toolchain::list();
         return Ok(());
     }
     ensure()

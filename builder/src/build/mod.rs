@@ -1,1 +1,3 @@
 //! One device from profile to `images/<device>/`.
+
+pub mod flash_note;

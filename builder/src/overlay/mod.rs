@@ -10,8 +10,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 mod lint;
 mod manifest;
 mod render;
-#[cfg(test)]
-mod sample;
 mod secrets;
 mod timezone;
 mod uci;

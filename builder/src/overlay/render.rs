@@ -341,7 +341,7 @@ fn names(values: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::overlay::sample;
+    use crate::testing;
 
     /// A project with one file a pair: path below `overlays/`, text.
     struct Overlays(tempfile::TempDir);
@@ -359,7 +359,7 @@ mod tests {
 
         fn render(&self, overlays: &[&str]) -> Result<Tree> {
             let root = Utf8PathBuf::from_path_buf(self.0.path().to_owned()).expect("UTF-8");
-            let mut profile = sample::profile();
+            let mut profile = testing::profile();
             profile.overlays = overlays.iter().map(|&name| name.to_owned()).collect();
             render(
                 &Project { root },
