@@ -74,7 +74,12 @@ impl Report {
     pub fn error(&self, error: &Error) {
         self.event(
             "error",
-            json!({ "text": error.to_string(), "hints": error.hints(), "exit": error.exit() as u8 }),
+            json!({
+                "text": error.to_string(),
+                "excerpt": error.excerpt_text(),
+                "hints": error.hints(),
+                "exit": error.exit() as u8,
+            }),
         );
         let mut text = error.to_string();
         if let Some(excerpt) = error.excerpt_text() {

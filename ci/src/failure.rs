@@ -29,6 +29,11 @@ impl Failure {
         }
     }
 
+    /// A file operation that failed; `action` fits "failed to ACTION PATH".
+    pub(crate) fn io(action: &str, path: impl AsRef<std::path::Path>, error: std::io::Error) -> Self {
+        Self::environment(format!("failed to {action} {}: {error}", path.as_ref().display()))
+    }
+
     /// The process's exit code.
     pub(crate) fn exit(&self) -> u8 {
         self.exit

@@ -3,6 +3,7 @@
 mod demo;
 mod failure;
 mod host;
+mod miniature;
 mod setup;
 mod test;
 mod toolchain;
@@ -23,6 +24,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make sources/miniature: a small copy of OpenWrt's download site, of Debian's packages
+    Miniature(miniature::Arguments),
     /// List what this machine lacks, and install it (as root or with passwordless sudo)
     Setup(setup::Arguments),
     /// Build the Raspberry Pi image from the miniature, boot it, and show `sennit` running in it
@@ -33,6 +36,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Miniature(arguments) => miniature::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),

@@ -31,6 +31,8 @@ const NEEDS: &[Need] = &[
     need("gawk", "gawk", "ImageBuilder"),
     need("zstd", "zstd", "ImageBuilder archives"),
     need("python3", "/usr/bin/python3", "ImageBuilder"),
+    need("gnupg", "gpg", "signatures of the miniature"),
+    need("dpkg", "dpkg-deb", "miniature: unpacks Debian's packages"),
     need("qemu-system-x86", "qemu-system-x86_64", "boot tests of PC images"),
     need(
         "qemu-system-arm",
@@ -64,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             let state = if present(need) { "here" } else { "missing" };
             say(&format!("{state:8} {:22} {}", need.package, need.reason));
         }
+        toolchain::list();
         return Ok(());
     }
     ensure()

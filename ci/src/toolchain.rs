@@ -53,6 +53,17 @@ pub(crate) fn ensure(install: impl Fn(&[&str]) -> Result<()>) -> Result<()> {
     })
 }
 
+/// One line a target for `setup --list`.
+pub(crate) fn list() {
+    for target in TARGETS {
+        let state = if has_target(target) { "here" } else { "missing" };
+        say(&format!(
+            "{state:8} {:22} the daemon for routers (rustup target {target})",
+            "rust std"
+        ));
+    }
+}
+
 /// True if the default compiler has the target's standard library.
 fn has_target(target: &str) -> bool {
     let sysroot = Command::new("rustc")

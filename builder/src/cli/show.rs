@@ -51,7 +51,6 @@ fn table(resolved: &Resolved) -> String {
     single("settings.lan_prefix", profile.settings.lan_prefix.to_string());
     single("settings.timezone", profile.settings.timezone.clone());
     single("settings.wifi_country", or_dash(&profile.settings.wifi_country));
-    single("settings.ntp", or_dash(&profile.settings.ntp.join(", ")));
     single("feed.url", or_dash(&profile.feed.url));
     single(
         "feed.key",
@@ -60,18 +59,17 @@ fn table(resolved: &Resolved) -> String {
     for (name, value) in &profile.settings.variables {
         single(&format!("settings.variables.{name}"), value.clone());
     }
-    let images: Vec<&str> = profile.images.iter().map(|image| image.file.as_str()).collect();
-    for (index, file) in images.iter().enumerate() {
-        let key = if index == 0 { "images" } else { "" };
-        rows.push([
-            key.to_owned(),
-            (*file).to_owned(),
-            if index == 0 {
-                place("images")
+    let images: Vec<String> = profile.images.iter().map(|image| image.file.clone()).collect();
+    // Lists that are replaced as a whole have one place.
+    for (key, values) in [("settings.ntp", &profile.settings.ntp), ("images", &images)] {
+        for (index, value) in values.iter().enumerate() {
+            let (key, place) = if index == 0 {
+                (key, place(key))
             } else {
-                String::new()
-            },
-        ]);
+                ("", String::new())
+            };
+            rows.push([key.to_owned(), value.clone(), place]);
+        }
     }
     rows.push([
         "flash.steps".into(),

@@ -2,11 +2,14 @@
 //!
 //! **Invariant:** a [`Profile`] in hand is valid: every value was checked where it was written.
 
+pub mod check;
 mod checks;
 mod diagnostic;
 mod layers;
+pub mod published;
 mod raw;
 mod resolve;
+pub mod template;
 #[cfg(test)]
 mod tests;
 
@@ -93,6 +96,28 @@ pub fn load(project: &Project, name_or_alias: &str) -> Result<Resolved> {
         }
         .hint("`builder list` shows the devices; `builder new-profile` makes a new one"),
     )
+}
+
+/// Fails if no new profile can be called `name`: malformed, or taken as a name or an alias.
+pub fn check_new_name(project: &Project, name: &str) -> Result<()> {
+    checks::plain_name(name)
+        .map_err(|reason| Error::user(format!("`{name}` is no name for a profile: {reason}")))?;
+    let taken = |what: &str, path: &str| {
+        Err(Error::user(format!("`{name}` is taken: {path} {what}")).hint("give another name"))
+    };
+    if name == layers::FEATURES || layers::names(project)?.iter().any(|other| other == name) {
+        return taken("is there already", &format!("profiles/{name}.toml"));
+    }
+    match load_all(project)?
+        .iter()
+        .find(|other| other.profile.aliases.iter().any(|alias| alias == name))
+    {
+        Some(other) => taken(
+            "has it as an alias",
+            &format!("profiles/{}.toml", other.profile.name),
+        ),
+        None => Ok(()),
+    }
 }
 
 /// All devices of the project in the order of their names. Fails if one of them is wrong.

@@ -417,3 +417,15 @@ fn the_projects_own_profiles_are_valid() {
         panic!("{}", shown(&error));
     }
 }
+
+#[test]
+fn the_example_in_the_manual_has_only_keys_that_exist() {
+    let manual = include_str!("../../../docs/profiles.md");
+    let example = manual
+        .split("```toml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .unwrap();
+    let parsed: Result<raw::RawProfile, _> = toml::from_str(example);
+    assert!(parsed.is_ok(), "{}", parsed.unwrap_err());
+}

@@ -79,8 +79,18 @@ pub(super) fn parse_served(place: &str, text: &str, at: &Base) -> Result<Source>
     if let Some(archive) = elsewhere {
         return Err(Error::user(format!("{place}: archive `{archive}` is not a URL")));
     }
-    let keys = written.keys.usign.iter().chain(&written.keys.apk);
-    if let Some(file) = keys.into_iter().find(|key| is_file(key)) {
+    let files = written
+        .keys
+        .usign
+        .iter()
+        .chain(&written.keys.apk)
+        .filter(|key| is_file(key));
+    let fingerprints = written
+        .keys
+        .openpgp
+        .iter()
+        .filter(|key| key.ends_with(".fingerprint"));
+    if let Some(file) = files.chain(fingerprints).next() {
         return Err(Error::user(format!("{place}: key `{file}` is a file's name"))
             .hint("a source on a server has its keys in source.toml itself"));
     }
@@ -141,25 +151,32 @@ fn check(place: &str, written: Written, folder: &Utf8Path) -> Result<Source> {
         return Err(Error::user(format!("{place}: label is empty"))
             .hint("images of any source but `openwrt` say where they are from: label = \"NAME\""));
     }
+    // Key files of a source that is made on this machine come with it.
+    let unmade = |error: Error| match &written.made_by {
+        Some(command) if error.exit() == crate::Exit::Environment => {
+            error.hint(format!("make it: {command}"))
+        }
+        _ => error,
+    };
     let keys = WrittenKeys {
         openpgp: written
             .keys
             .openpgp
             .iter()
-            .map(|key| fingerprint(place, key))
+            .map(|key| fingerprint(place, key, folder).map_err(unmade))
             .collect::<Result<_>>()?,
         openpgp_key: written.keys.openpgp_key,
         usign: written
             .keys
             .usign
             .iter()
-            .map(|key| usign(place, key, folder))
+            .map(|key| usign(place, key, folder).map_err(unmade))
             .collect::<Result<_>>()?,
         apk: written
             .keys
             .apk
             .iter()
-            .map(|key| apk(place, key, folder))
+            .map(|key| apk(place, key, folder).map_err(unmade))
             .collect::<Result<_>>()?,
     };
     if keys.openpgp.is_empty() && keys.usign.is_empty() {
@@ -205,13 +222,19 @@ fn check_relative(place: &str, key: &str, path: &str) -> Result<()> {
     }
 }
 
-fn fingerprint(place: &str, text: &str) -> Result<String> {
+/// 40 hex digits, or a file that has them.
+fn fingerprint(place: &str, key: &str, folder: &Utf8Path) -> Result<String> {
+    let text = if key.ends_with(".fingerprint") {
+        read_key(place, key, folder)?
+    } else {
+        key.to_owned()
+    };
     let digits = text.split_whitespace().collect::<String>().to_ascii_uppercase();
     if digits.len() == 40 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(digits);
     }
     Err(Error::user(format!(
-        "{place}: `{text}` is not an OpenPGP fingerprint (40 hex digits)"
+        "{place}: `{key}` is not an OpenPGP fingerprint (40 hex digits)"
     ))
     .hint("give the primary key's whole fingerprint: gpg --show-keys FILE prints it"))
 }
@@ -284,6 +307,10 @@ mod tests {
         for (from, to) in [
             ("'.'", "'../other'"),
             ("'RWQAAAA='", "'/etc/passwd'"),
+            (
+                "usign",
+                "openpgp = ['a.fingerprint']\nopenpgp-key = ['a.asc']\nusign",
+            ),
             ("[keys]", "archives = ['/home']\n[keys]"),
             ("'lab'", "'openwrt'"),
             ("name = 'lab'", "name = '../lab'"),

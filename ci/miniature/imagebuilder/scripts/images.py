@@ -1,0 +1,164 @@
+"""Makes a device's images from the root file system, by the recipes that target.json names, and the files that
+describe them: profiles.json and sha256sums."""
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import sys
+
+import disk
+import fat
+import filesystems
+
+BOOT_MEGABYTES = 32
+
+
+def build(tree):
+    """The images of the device, as profiles.json lists them. One that is too big is deleted with a warning."""
+    work = tree.path("build_dir", "images")
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    made = []
+    for image in tree.device["images"]:
+        name = f'{tree.file_prefix}-{image["filesystem"]}-{image["type"]}' if image["filesystem"] else f'{tree.file_prefix}-{image["type"]}'
+        name += "." + image["extension"]
+        path = os.path.join(tree.output, name)
+        RECIPES[image["recipe"]](tree, image, work, path + ".new")
+        size = os.path.getsize(path + ".new")
+        limit = image.get("limit")
+        if limit and size > limit:
+            print(f"WARNING: Image file {path} is too big: {size} > {limit}", file=sys.stderr)
+            os.unlink(path + ".new")
+            continue
+        os.replace(path + ".new", path)
+        made.append({"filesystem": image["filesystem"], "name": name, "type": image["type"], **described(path)})
+    return made
+
+
+def described(path):
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+    return {"sha256": digest, "sha256_unsigned": digest, "size": os.path.getsize(path)}
+
+
+def root_file_system(tree, kind, work):
+    """Path of the root file system, made once for all images that hold it."""
+    path = os.path.join(work, f"root.{kind}")
+    if not os.path.exists(path):
+        if kind == "ext4":
+            filesystems.ext4(tree, path, int(os.environ["ROOTFS_PARTSIZE"]))
+        else:
+            filesystems.squashfs(tree, path)
+    return path
+
+
+def read(*parts):
+    with open(os.path.join(*parts), "rb") as file:
+        return file.read()
+
+
+def root_partition(tree, image, work):
+    data = read(root_file_system(tree, image["filesystem"], work))
+    size = int(os.environ["ROOTFS_PARTSIZE"]) * disk.MEGABYTE
+    if len(data) > size:
+        sys.exit(f'the root file system does not fit in {os.environ["ROOTFS_PARTSIZE"]} MiB (ROOTFS_PARTSIZE)')
+    return disk.Content(data, size)
+
+
+def boot_files(tree, image, partuuid):
+    kernel = tree.path("target", "linux", "kernel")
+    consoles = " ".join(f"console={name}" for name in tree.target["consoles"])
+    config = (
+        'serial --unit=0 --speed=115200\nterminal_input --append serial\nterminal_output --append serial\n'
+        if tree.target["machine"] == "x86_64"
+        else ""
+    ) + (
+        'set default="0"\nset timeout="1"\n\n'
+        f'menuentry "OpenWrt (miniature)" {{\n'
+        f'\tlinux /boot/vmlinuz root=PARTUUID={partuuid} rootfstype={image["filesystem"]} {consoles} '
+        f'miniature.board={tree.device["board"]} quiet\n'
+        "\tinitrd /boot/initrd.gz\n}\n"
+    )
+    return {
+        "boot/vmlinuz": read(kernel, "vmlinuz"),
+        "boot/initrd.gz": read(kernel, "initrd.gz"),
+        "boot/grub/grub.cfg": config.encode(),
+    }
+
+
+def identity(tree, image):
+    return f'{tree.epoch} {tree.target["name"]} {tree.device["name"]} {image["filesystem"]} {image["type"]}'
+
+
+def bios_disk(tree, image, work, path):
+    """MBR, GRUB for BIOS in the gap, boot files in a FAT partition, root file system."""
+    loader = tree.path("target", "linux", "grub")
+    number = disk.signature(identity(tree, image))
+    files = boot_files(tree, image, f"{number:08x}-02")
+    boot = fat.image(files, BOOT_MEGABYTES, tree.epoch, "kernel", number)
+    parts = [(0x0E, disk.Content(boot)), (0x83, root_partition(tree, image, work))]
+    plain = os.path.join(work, "disk.img")
+    disk.mbr(plain, parts, number, read(loader, "boot.img"), read(loader, "core.img"))
+    compress(plain, path)
+
+
+def efi_disk(tree, image, work, path):
+    """GPT, GRUB for UEFI and the boot files in the EFI system partition, root file system."""
+    text = identity(tree, image)
+    root_guid = disk.guid(text + " root")
+    files = boot_files(tree, image, str(root_guid))
+    files["efi/boot/" + tree.target["efi-loader"]] = read(tree.path("target", "linux", "grub", tree.target["efi-loader"]))
+    boot = fat.image(files, BOOT_MEGABYTES, tree.epoch, "kernel", disk.signature(text))
+    parts = [
+        (disk.ESP, disk.guid(text + " boot"), "kernel", disk.Content(boot)),
+        (disk.LINUX, root_guid, "rootfs", root_partition(tree, image, work)),
+    ]
+    plain = os.path.join(work, "disk.img")
+    disk.gpt(plain, parts, disk.guid(text))
+    compress(plain, path)
+
+
+def compress(source, path):
+    """gzip without name and time. Level 1: disk images are mostly zeros, and nobody keeps those of the miniature."""
+    with open(source, "rb") as plain, open(path, "wb") as raw:
+        with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=1, mtime=0) as packed:
+            shutil.copyfileobj(plain, packed, 1 << 20)
+    os.unlink(source)
+
+
+RECIPES = {"bios-disk": bios_disk, "efi-disk": efi_disk}
+
+
+def write_overview(tree, made):
+    target, device = tree.target, tree.device
+    overview = {
+        "arch_packages": target["arch"],
+        "default_packages": sorted(target["default_packages"]),
+        "linux_kernel": target["linux_kernel"],
+        "metadata_version": 1,
+        "profiles": {
+            device["name"]: {
+                "device_packages": device["packages"],
+                "image_prefix": tree.file_prefix,
+                "images": made,
+                "supported_devices": device["supported_devices"],
+                "titles": [{"title": device["title"]}],
+            }
+        },
+        "source_date_epoch": tree.epoch,
+        "target": target["name"],
+        "version_code": tree.revision,
+        "version_number": target["release"],
+    }
+    with open(os.path.join(tree.output, "profiles.json"), "w", encoding="utf-8") as file:
+        json.dump(overview, file, sort_keys=True, separators=(",", ":"))
+        file.write("\n")
+
+
+def write_checksums(folder):
+    names = sorted(name for name in os.listdir(folder) if name != "sha256sums" and os.path.isfile(os.path.join(folder, name)))
+    with open(os.path.join(folder, "sha256sums"), "w", encoding="utf-8") as file:
+        for name in names:
+            file.write(f'{described(os.path.join(folder, name))["sha256"]} *{name}\n')
