@@ -8,6 +8,7 @@
 //! **Invariant:** no module knows a particular source: `openwrt` is data, as every other one.
 
 pub mod atomic;
+pub mod boot;
 pub mod build;
 pub mod cli;
 pub mod cross;

@@ -1,9 +1,11 @@
 //! The command line: one file a command, each with its arguments and its `run`.
 
+mod boot;
 mod completions;
 mod doctor;
 mod list;
 mod show;
+mod signals;
 
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Parser, Subcommand};
@@ -36,6 +38,7 @@ enum Command {
     List,
     /// Show a device's profile, resolved, and where each value was written
     Show(show::Arguments),
+    Boot(boot::Arguments),
     /// List what this machine lacks, each with the command that installs it
     Doctor,
     /// Print a completion script for a shell
@@ -91,6 +94,7 @@ fn run(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::List => list::run(context),
         Command::Show(arguments) => show::run(context, &arguments),
+        Command::Boot(arguments) => boot::run(context, arguments),
         Command::Doctor => doctor::run(context),
         Command::Completions(arguments) => completions::run(context, &arguments),
     }

@@ -153,7 +153,7 @@ fn check(place: &str, written: Written, folder: &Utf8Path) -> Result<Source> {
     }
     // Key files of a source that is made on this machine come with it.
     let unmade = |error: Error| match &written.made_by {
-        Some(command) if error.exit() == crate::Exit::Environment => {
+        Some(command) if error.exit() == crate::error::Exit::Environment => {
             error.hint(format!("make it: {command}"))
         }
         _ => error,
