@@ -4,8 +4,10 @@ mod boot;
 mod completions;
 mod doctor;
 mod list;
+mod lock;
 mod show;
 mod signals;
+mod source_options;
 
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Parser, Subcommand};
@@ -36,6 +38,8 @@ pub struct Arguments {
 enum Command {
     /// List the devices that can be built
     List,
+    /// Show which downloads are pinned, or pin them anew
+    Lock(lock::Arguments),
     /// Show a device's profile, resolved, and where each value was written
     Show(show::Arguments),
     Boot(boot::Arguments),
@@ -93,9 +97,19 @@ pub fn main() -> Exit {
 fn run(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::List => list::run(context),
+        Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),
         Command::Boot(arguments) => boot::run(context, arguments),
         Command::Doctor => doctor::run(context),
         Command::Completions(arguments) => completions::run(context, &arguments),
     }
+}
+
+/// Runs what waits for networks and processes.
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::environment("failed to start threads").because(error))?
+        .block_on(future)
 }
