@@ -1,11 +1,10 @@
 //! `ci demo`: from nothing to a booted image. Sets the machine up, makes the miniature, builds the Raspberry Pi image of it,
 //! boots it in QEMU and shows `sennit` running in it.
 
-use std::process::Command;
 use std::time::Instant;
 
-use crate::host::{project, say, step};
-use crate::{Result, setup};
+use crate::host::{say, step};
+use crate::{Result, builder, miniature, setup};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -17,34 +16,18 @@ pub(crate) struct Arguments {
 /// Stops at the first step that fails; another run goes on from there.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
-    let device = &arguments.device;
-    let root = project();
+    let device = arguments.device.as_str();
     setup::ensure()?;
-    let cargo = |words: &str| {
-        let mut command = Command::new("cargo");
-        command.args(words.split_whitespace()).current_dir(&root);
-        command
-    };
-    step(
-        "compiling the builder",
-        &mut cargo("build --release --locked --package builder"),
-    )?;
-    step(
-        "making the miniature of OpenWrt's site",
-        &mut cargo("run --release --locked --quiet --package ci -- miniature"),
-    )?;
-    let builder = |words: &[&str]| {
-        let mut command = Command::new(root.join("target/release/builder"));
-        command.args(words).current_dir(&root);
-        command
-    };
+    builder::compile()?;
+    say("==> making the miniature of OpenWrt's site from Debian's packages");
+    miniature::run(&miniature::Arguments::default())?;
     step(
         &format!("builder build --device {device} --source miniature"),
-        &mut builder(&["build", "--device", device, "--source", "miniature"]),
+        &mut builder::command(&["build", "--device", device, "--source", "miniature"]),
     )?;
     step(
         &format!("builder boot {device} --source miniature"),
-        &mut builder(&["boot", device, "--source", "miniature"]),
+        &mut builder::command(&["boot", device, "--source", "miniature"]),
     )?;
     say("");
     say(&format!(

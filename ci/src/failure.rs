@@ -21,6 +21,14 @@ impl Failure {
         }
     }
 
+    /// A comparison found a difference.
+    pub(crate) fn differs(message: impl Into<String>) -> Self {
+        Self {
+            exit: 3,
+            message: message.into(),
+        }
+    }
+
     /// The machine lacks something, or an outside program failed.
     pub(crate) fn environment(message: impl Into<String>) -> Self {
         Self {

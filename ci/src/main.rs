@@ -1,12 +1,21 @@
 //! Everything CI does, as commands that run by hand too. Each `run:` step of the workflow is one of these.
 
+mod builder;
+mod compare;
+mod daemon;
 mod demo;
+mod devices;
 mod failure;
+mod gather;
 mod host;
+mod image;
+mod inputs;
 mod miniature;
+mod publish;
 mod setup;
 mod test;
 mod toolchain;
+mod workflow;
 
 use std::process::ExitCode;
 
@@ -32,6 +41,22 @@ enum Command {
     Demo(demo::Arguments),
     /// Format, lint and test everything
     Test(test::Arguments),
+    /// Lint the workflow file
+    Lint(workflow::Arguments),
+    /// List the devices as a matrix for the workflow
+    Devices(devices::Arguments),
+    /// Compile `sennit` for every router target
+    Daemon(daemon::Arguments),
+    /// Build one device's images
+    Image(image::Arguments),
+    /// Collect every locked file of one device
+    Inputs(inputs::Arguments),
+    /// Compare two builds byte by byte
+    Compare(compare::Arguments),
+    /// Put the files of a release into one folder, with checksums
+    Gather(gather::Arguments),
+    /// Publish a release
+    Publish(publish::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +65,14 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Lint(arguments) => workflow::run(&arguments),
+        Command::Devices(arguments) => devices::run(&arguments),
+        Command::Daemon(arguments) => daemon::run(&arguments),
+        Command::Image(arguments) => image::run(&arguments),
+        Command::Inputs(arguments) => inputs::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Gather(arguments) => gather::run(&arguments),
+        Command::Publish(arguments) => publish::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,10 +4,13 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use camino::Utf8PathBuf;
+
 use crate::host::{has, project, say, step};
 use crate::{Failure, Result};
 
-const TARGETS: [&str; 2] = ["aarch64-unknown-linux-musl", "x86_64-unknown-linux-musl"];
+/// What routers run.
+pub(crate) const TARGETS: [&str; 2] = ["aarch64-unknown-linux-musl", "x86_64-unknown-linux-musl"];
 
 /// A Rust with the sources of its standard library (Debian 12 and later, from its security archive).
 pub(crate) const DEBIAN_RUST: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-llvm", "rust-web-src"];
@@ -19,8 +22,7 @@ const PYTHON_PACKAGES: [&str; 2] = ["ziglang==0.17.0", "cargo-zigbuild==0.24.0"]
 /// Makes sure that the daemon can be compiled; `install` gets Debian packages onto this machine.
 pub(crate) fn ensure(install: impl Fn(&[&str]) -> Result<()>) -> Result<()> {
     let missing: Vec<&str> = TARGETS.into_iter().filter(|target| !has_target(target)).collect();
-    let venv = project().join("target/tools/venv");
-    let zigbuild = venv.join("bin/cargo-zigbuild");
+    let zigbuild = venv().join("bin/cargo-zigbuild");
     if missing.is_empty() || (Path::new(DEBIAN_LIBRARY_SOURCE).exists() && zigbuild.exists()) {
         return Ok(());
     }
@@ -40,17 +42,35 @@ pub(crate) fn ensure(install: impl Fn(&[&str]) -> Result<()>) -> Result<()> {
     }
     install(&DEBIAN_RUST)?;
     install(&["python3-venv"])?;
-    step(
-        "python environment in target/tools/venv",
-        Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv),
-    )?;
-    let mut pip = Command::new(venv.join("bin/pip"));
-    step("zig and cargo-zigbuild", pip.args(["install", "--quiet"]).args(PYTHON_PACKAGES)).map_err(|_| {
+    python_programs(&PYTHON_PACKAGES).map(drop).map_err(|failure| {
         Failure::environment(format!(
-            "neither rustup nor pip could bring what compiles for routers; with a network, run: rustup target add {}",
+            "neither rustup nor pip could bring what compiles for routers ({failure}); with a network, run: \
+             rustup target add {}",
             missing.join(" ")
         ))
     })
+}
+
+/// Where programs by pip live, apart from the user's own.
+fn venv() -> Utf8PathBuf {
+    project().join("target/tools/venv")
+}
+
+/// Installs packages by pip and answers the folder of their programs; quick when they are there.
+pub(crate) fn python_programs(packages: &[&str]) -> Result<Utf8PathBuf> {
+    let venv = venv();
+    let pip = venv.join("bin/pip");
+    if !pip.exists() {
+        step(
+            "python environment in target/tools/venv",
+            Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv),
+        )?;
+    }
+    step(
+        &packages.join(", "),
+        Command::new(pip).args(["install", "--quiet"]).args(packages),
+    )?;
+    Ok(venv.join("bin"))
 }
 
 /// One line a target for `setup --list`.

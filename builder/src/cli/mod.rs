@@ -2,12 +2,11 @@
 
 mod boot;
 mod completions;
+mod daemon;
 mod doctor;
 mod list;
-mod lock;
 mod show;
 mod signals;
-mod source_options;
 
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Parser, Subcommand};
@@ -38,13 +37,13 @@ pub struct Arguments {
 enum Command {
     /// List the devices that can be built
     List,
-    /// Show which downloads are pinned, or pin them anew
-    Lock(lock::Arguments),
     /// Show a device's profile, resolved, and where each value was written
     Show(show::Arguments),
     Boot(boot::Arguments),
     /// List what this machine lacks, each with the command that installs it
     Doctor,
+    /// Compile only the binary of `sennit` that images carry
+    Daemon(daemon::Arguments),
     /// Print a completion script for a shell
     Completions(completions::Arguments),
 }
@@ -97,19 +96,10 @@ pub fn main() -> Exit {
 fn run(context: &Context, command: Command) -> Result<Exit> {
     match command {
         Command::List => list::run(context),
-        Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),
         Command::Boot(arguments) => boot::run(context, arguments),
         Command::Doctor => doctor::run(context),
+        Command::Daemon(arguments) => daemon::run(context, &arguments),
         Command::Completions(arguments) => completions::run(context, &arguments),
     }
-}
-
-/// Runs what waits for networks and processes.
-fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Error::environment("failed to start threads").because(error))?
-        .block_on(future)
 }

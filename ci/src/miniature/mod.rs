@@ -20,7 +20,7 @@ use crate::host::{project, say};
 use archive::Tree;
 
 /// Options of `ci miniature`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Make it again even if nothing changed.
     #[arg(long)]
