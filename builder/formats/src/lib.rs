@@ -3,7 +3,12 @@
 //! **Invariant:** nothing here touches the file system, the network or a clock.
 //! **Invariant:** the same input gives the same bytes; parsers never panic and bound what they allocate.
 
+pub(crate) mod adb;
+pub mod adb_index;
+pub mod apk;
+pub mod apk_version;
 mod control;
+mod ecdsa;
 pub mod ipk;
 #[cfg(feature = "openpgp")]
 pub mod openpgp;

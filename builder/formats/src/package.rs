@@ -104,7 +104,7 @@ impl Package {
     ///
     /// # Errors
     /// A name, a field or a path that no format can carry: a line break in a field, `..` in a path, a path given
-    /// twice or below something that is not a folder, a conffile that is no file of the package.
+    /// twice or below something that is not a folder, a conffile that is no absolute path.
     pub fn normalised(&self) -> Result<Self, Malformed> {
         self.meta.check()?;
         let mut tree: BTreeMap<&str, &File> = BTreeMap::new();
@@ -138,18 +138,8 @@ impl Package {
         conffiles.sort();
         conffiles.dedup();
         for conffile in &conffiles {
-            let path = conffile.strip_prefix('/').unwrap_or_default();
-            if !matches!(
-                tree.get(path),
-                Some(File {
-                    kind: Kind::Regular(_),
-                    ..
-                })
-            ) {
-                return Err(Malformed(format!(
-                    "the conffile {conffile:?} is no file of the package"
-                )));
-            }
+            // It need not be among the files: some are made by the program itself.
+            check_path(conffile.strip_prefix('/').unwrap_or_default())?;
         }
         let added = folders.into_keys().map(|path| File {
             path: path.into(),
@@ -371,7 +361,7 @@ pub(crate) mod tests {
         package.meta.version = "1 0".into();
         assert!(package.normalised().is_err());
         let mut package = sample();
-        package.conffiles.push("/etc/missing".into());
-        assert!(package.normalised().unwrap_err().0.contains("/etc/missing"));
+        package.conffiles.push("etc/relative".into());
+        assert!(package.normalised().is_err());
     }
 }
