@@ -81,15 +81,20 @@ fn first_start(note: &mut String, profile: &Profile) -> std::fmt::Result {
     writeln!(note, "## First start\n")?;
     writeln!(
         note,
-        "1. Connect a computer to a LAN port ({}). It gets an address by itself; the router is {address}.",
+        "1. Connect a computer to a LAN socket (in the settings: {}). It gets an address by itself; the router is {address}.",
         names(&profile.ports.lan)
     )?;
     match profile.ports.wan.as_slice() {
-        [] => write!(note, "2. This device has no port of its own for a WAN:")?,
-        wan => write!(
+        [] => write!(note, "2. This device has no socket of its own for a WAN:")?,
+        [one] => write!(
             note,
-            "2. Connect your internet lines to the WAN ports ({}).",
-            names(wan)
+            "2. Connect an internet line to the WAN socket (`{}`).",
+            one.name
+        )?,
+        several => write!(
+            note,
+            "2. Connect your internet lines to the WAN sockets ({}).",
+            names(several)
         )?,
     }
     match (has_usb, profile.ports.wan.is_empty()) {
@@ -99,7 +104,7 @@ fn first_start(note: &mut String, profile: &Profile) -> std::fmt::Result {
         )?,
         (true, false) => writeln!(
             note,
-            " USB network adapters and phones (USB tethering on) join as WANs too."
+            " USB network adapters and phones (USB tethering on) join as further WANs."
         )?,
         (false, true) => writeln!(note, " configure one in the web interface.")?,
         (false, false) => writeln!(note)?,
@@ -143,19 +148,30 @@ fn later(note: &mut String, profile: &Profile) -> std::fmt::Result {
     if !profile.flash.recovery.is_empty() {
         writeln!(note, "## If something goes wrong\n\n{}\n", profile.flash.recovery)?;
     }
-    if let Some(upgrade) = profile
+    let made_for_it = profile
         .images
         .iter()
-        .find(|image| image.file.contains("sysupgrade") || image.disk)
-    {
-        writeln!(
-            note,
-            "## Upgrade later\n\nSettings survive: give a newer `{}` to System → Backup / Flash Firmware in the web\n\
-             interface, or copy it to the router's `/tmp` and run `sysupgrade -v /tmp/FILE` there.",
-            upgrade.file
-        )?;
+        .find(|image| image.file.contains("sysupgrade"));
+    let Some(upgrade) = made_for_it.or_else(|| profile.images.iter().find(|image| image.disk)) else {
+        return Ok(());
+    };
+    writeln!(
+        note,
+        "## Upgrade later\n\nSettings survive: give the newer file that ends in `{}` to System → Backup / Flash Firmware in\n\
+         the web interface, or copy it to the router's `/tmp` and run `sysupgrade -v /tmp/FILE` there.",
+        upgrade.file
+    )?;
+    match upgrade.file.split_once("squashfs") {
+        Some((before, after))
+            if profile
+                .images
+                .iter()
+                .any(|image| image.file == format!("{before}ext4{after}")) =>
+        {
+            writeln!(note, "If you installed an `ext4` image, take the `ext4` file.")
+        }
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 fn names(ports: &[Port]) -> String {
@@ -217,7 +233,7 @@ mod tests {
             note.contains("| `sennit-0.1.0-sample-ext4.img.gz` | 15.1 MiB | disks |"),
             "{note}"
         );
-        assert!(note.contains("give a newer `ext4-combined.img.gz`"), "{note}");
+        assert!(note.contains("ends in `ext4-combined.img.gz`"), "{note}");
         assert!(!note.contains("Do not flash"), "{note}");
     }
 
@@ -237,7 +253,7 @@ mod tests {
     fn the_first_start_fits_the_device() {
         let plain = note("", |_| ());
         assert!(
-            plain.contains("no web interface") && plain.contains("WAN ports (`eth1`).\n"),
+            plain.contains("no web interface") && plain.contains("WAN socket (`eth1`).\n"),
             "{plain}"
         );
         let full = note("", |profile| {
@@ -248,7 +264,7 @@ mod tests {
         });
         for part in [
             "https://192.168.77.1/",
-            "no port of its own for a WAN: plug USB",
+            "no socket of its own for a WAN: plug USB",
             "country DE",
         ] {
             assert!(full.contains(part), "{part}: {full}");
