@@ -5,7 +5,7 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Result};
+use crate::{Error, Result, nearest};
 
 /// Parses `text`, which came from `name` (a path or URL, for messages).
 pub fn parse<T: DeserializeOwned>(name: impl AsRef<str>, text: &str) -> Result<T> {
@@ -41,25 +41,21 @@ fn explain(name: &str, text: &str, error: &toml::de::Error) -> Error {
         .annotation(AnnotationKind::Primary.span(span));
     let failure = Error::user(format!("{name}:{line}:{column}: {message}"))
         .excerpt(Renderer::plain().render(&[Group::with_level(Level::ERROR).element(snippet)]));
-    match nearest_key(message) {
-        Some(key) => failure.hint(format!("did you mean `{key}`?")),
+    match known_keys(message) {
+        Some(hint) => failure.hint(hint),
         None => failure,
     }
 }
 
-/// Of serde's message "unknown field `a`, expected one of `b`, `c`": the expected name most like the given one.
-fn nearest_key(message: &str) -> Option<&str> {
+/// Of serde's message "unknown field `a`, expected one of `b`, `c`": what the writer may have meant.
+fn known_keys(message: &str) -> Option<String> {
     let mut quoted = message
         .strip_prefix("unknown field ")?
         .split('`')
         .skip(1)
         .step_by(2);
     let given = quoted.next()?;
-    quoted
-        .map(|known| (strsim::jaro_winkler(given, known), known))
-        .filter(|(likeness, _)| *likeness > 0.7)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, known)| known)
+    nearest::hint(given, "keys", quoted)
 }
 
 #[cfg(test)]

@@ -79,6 +79,17 @@ pub fn read_meta(ipk: &[u8]) -> Result<Meta, Malformed> {
     read_control(&outer_members(ipk)?).map(|(meta, _, _)| meta)
 }
 
+/// The control file as it is. An index repeats it whole, with the fields that only opkg knows (Alternatives, Essential).
+pub fn control(ipk: &[u8]) -> Result<String, Malformed> {
+    let outer = outer_members(ipk)?;
+    let tar = gunzip(member(&outer, "control.tar.gz")?, MOST_CONTROL, "control.tar.gz")?;
+    let members = members(&tar, "control.tar.gz")?;
+    match std::str::from_utf8(member(&members, "control")?) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(Malformed("control is no UTF-8".into())),
+    }
+}
+
 /// The scripts' file names in name order, which is the order they are written in.
 fn script_files(scripts: &Scripts) -> [(&'static str, &Option<Vec<u8>>); 4] {
     [

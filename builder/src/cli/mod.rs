@@ -1,12 +1,15 @@
 //! The command line: one file a command, each with its arguments and its `run`.
 
 mod boot;
+mod build;
 mod completions;
 mod daemon;
 mod doctor;
 mod list;
+mod lock;
 mod show;
 mod signals;
+mod source_options;
 
 use camino::Utf8PathBuf;
 use clap::{ArgAction, Parser, Subcommand};
@@ -35,15 +38,19 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Build flashable images of one or several devices into images/DEVICE/
+    Build(build::Arguments),
     /// List the devices that can be built
     List,
+    /// Show which downloads are pinned, or pin them anew
+    Lock(lock::Arguments),
     /// Show a device's profile, resolved, and where each value was written
     Show(show::Arguments),
     Boot(boot::Arguments),
-    /// List what this machine lacks, each with the command that installs it
-    Doctor,
     /// Compile only the binary of `sennit` that images carry
     Daemon(daemon::Arguments),
+    /// List what this machine lacks, each with the command that installs it
+    Doctor,
     /// Print a completion script for a shell
     Completions(completions::Arguments),
 }
@@ -95,11 +102,31 @@ pub fn main() -> Exit {
 
 fn run(context: &Context, command: Command) -> Result<Exit> {
     match command {
+        Command::Build(arguments) => build::run(context, arguments),
         Command::List => list::run(context),
+        Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),
         Command::Boot(arguments) => boot::run(context, arguments),
-        Command::Doctor => doctor::run(context),
         Command::Daemon(arguments) => daemon::run(context, &arguments),
+        Command::Doctor => doctor::run(context),
         Command::Completions(arguments) => completions::run(context, &arguments),
     }
+}
+
+/// Runs what waits for networks and processes; Ctrl-C ends it. Dropping it kills what it started and removes what is
+/// unfinished.
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::environment("failed to start threads").because(error))?;
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = future => ended,
+            error = signals::interrupted() => Err(error),
+        }
+    });
+    // What still unpacks or copies in the background would keep an interrupted run waiting; it dies with the process.
+    runtime.shutdown_background();
+    ended
 }

@@ -17,7 +17,8 @@ pub(super) async fn interrupted() -> Error {
         Ok::<_, std::io::Error>(())
     };
     match wait.await {
-        Ok(()) => Error::new(Exit::Interrupted, "interrupted"),
+        Ok(()) => Error::new(Exit::Interrupted, "interrupted")
+            .hint("nothing half-made has its final name; run the same command again to go on"),
         Err(error) => Error::environment("failed to listen for signals").because(error),
     }
 }

@@ -145,7 +145,7 @@ impl Fetcher {
     pub async fn bytes(&self, source: &Source, path: &str, max_bytes: u64) -> Result<Vec<u8>> {
         match self.first_that_has(source, path, max_bytes).await? {
             Ok(bytes) => Ok(bytes),
-            Err(refusals) => Err(self.0.explain(source, path, &refusals)),
+            Err(refusals) => Err(self.0.explain(source, path, &refusals, Kind::Metadata)),
         }
     }
 
@@ -160,7 +160,7 @@ impl Fetcher {
             {
                 Ok(None)
             }
-            Err(refusals) => Err(self.0.explain(source, path, &refusals)),
+            Err(refusals) => Err(self.0.explain(source, path, &refusals, Kind::Metadata)),
         }
     }
 
@@ -249,7 +249,7 @@ impl Inner {
         source.check_there()?;
         let places = self.places(source, &wanted.path, Some(wanted.sha256));
         if places.is_empty() {
-            return Err(self.explain(source, &wanted.path, &[]));
+            return Err(self.explain(source, &wanted.path, &[], Kind::Locked));
         }
         let (inner, file) = (self.clone(), wanted.clone());
         let begun = blocking(move || {
@@ -275,11 +275,11 @@ impl Inner {
                 Err(refusal) => refusals.push((place, refusal)),
             }
         }
-        Err(self.explain(source, &wanted.path, &refusals))
+        Err(self.explain(source, &wanted.path, &refusals, Kind::Locked))
     }
 
     /// The error after every place refused.
-    fn explain(&self, source: &Source, path: &str, refusals: &[(Place, Refusal)]) -> Error {
+    fn explain(&self, source: &Source, path: &str, refusals: &[(Place, Refusal)], kind: Kind) -> Error {
         let tried = refusals
             .iter()
             .map(|(place, refusal)| format!("{place}: {refusal}"))
@@ -296,18 +296,25 @@ impl Inner {
             ))
             .hint("run the same command once without --offline");
         }
-        if refusals
+        let any_wrong = refusals
             .iter()
-            .any(|(_, refusal)| matches!(refusal, Refusal::Wrong(_)))
-        {
+            .any(|(_, refusal)| matches!(refusal, Refusal::Wrong(_)));
+        let all_absent = refusals
+            .iter()
+            .all(|(_, refusal)| matches!(refusal, Refusal::Absent(_)));
+        if kind == Kind::Metadata && (any_wrong || all_absent) {
+            return Error::environment(format!(
+                "the source `{}` has no usable {path} ({tried})",
+                source.name
+            ))
+            .hint("check release and target of the profile, and `base` of the source");
+        }
+        if any_wrong {
             return Error::environment(format!("failed to download {path}: {tried}"))
                 .hint("a proxy, a mirror or the server hands out wrong bytes; nothing of it was kept")
                 .hint("if the file was replaced upstream on purpose: builder lock --update DEVICE");
         }
-        if refusals
-            .iter()
-            .all(|(_, refusal)| matches!(refusal, Refusal::Absent(_)))
-        {
+        if all_absent {
             return Error::environment(format!("the source `{}` has no {path} ({tried})", source.name))
                 .hint("take what the source has now: builder lock --update DEVICE")
                 .hint("or name a place that still has it: --mirror URL|DIR");
@@ -340,6 +347,15 @@ impl Inner {
             })?;
         Ok(self.client.get_or_init(|| client))
     }
+}
+
+/// What a file is to us, and so what helps when it cannot be had.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A lock names it by its hash.
+    Locked,
+    /// Asked for by name, as it is now.
+    Metadata,
 }
 
 /// One bar a file for a few files, one for all where there are many.

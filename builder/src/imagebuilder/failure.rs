@@ -44,6 +44,18 @@ pub(super) fn diagnose(log: &str) -> Diagnosis {
             );
         }
     }
+    // opkg says which package it gave up on, and only sometimes why.
+    let given_up: Vec<String> = lines
+        .iter()
+        .filter_map(|line| quoted(line, "opkg_install_cmd: Cannot install package "))
+        .map(|name| format!("package {name}: "))
+        .filter(|start| !causes.iter().any(|cause: &String| cause.starts_with(start)))
+        .collect();
+    causes.extend(
+        given_up
+            .into_iter()
+            .map(|start| start + "not in the feed, or something that it needs is not"),
+    );
     let mut seen = BTreeSet::new();
     causes.retain(|cause| seen.insert(cause.clone()));
     Diagnosis { causes, too_big }
@@ -208,6 +220,10 @@ mod tests {
         check(
             "Collected errors:\n * satisfy_dependencies_for: Cannot satisfy the following dependencies for sennit:\n * \tkmod-tun (>= 6) *  libfoo * \n * opkg_install_cmd: Cannot install package sennit.\n",
             &["package sennit: it needs kmod-tun and libfoo, not in the feed"],
+        );
+        check(
+            "Collected errors:\n * opkg_install_cmd: Cannot install package libfoo.\n",
+            &["package libfoo: not in the feed, or something that it needs is not"],
         );
         check(
             " * pkg_hash_check_unresolved: cannot find dependency kmod-tun for sennit\n",

@@ -2,7 +2,7 @@
 //!
 //! Nothing is resolved here: which packages there are was decided by the lock.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -142,7 +142,8 @@ fn write_opkg_index(packages: &Utf8Path) -> Result<()> {
     for name in file_names(packages)?.into_iter().filter(|name| is_package(name)) {
         let path = packages.join(&name);
         let bytes = std::fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
-        let control = control(&bytes).map_err(|error| Error::io("read the package", &path, error))?;
+        let control = openwrt_formats::ipk::control(&bytes)
+            .map_err(|error| Error::environment(format!("{path} is no package for opkg")).because(error))?;
         let added = format!(
             "Filename: {name}\nSize: {}\nSHA256sum: {}\n",
             bytes.len(),
@@ -173,26 +174,6 @@ fn write_opkg_index(packages: &Utf8Path) -> Result<()> {
         encoder.finish().map(drop)
     };
     write().map_err(|error| Error::io("write", &path, error))
-}
-
-fn control(ipk: &[u8]) -> std::io::Result<String> {
-    let member = |bytes: &[u8], name: &str| -> std::io::Result<Vec<u8>> {
-        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes));
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            if entry.path()?.file_name().is_some_and(|file| file == name) {
-                let mut content = Vec::new();
-                entry.by_ref().take(64 << 20).read_to_end(&mut content)?;
-                return Ok(content);
-            }
-        }
-        Err(std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            format!("it has no {name}"),
-        ))
-    };
-    let control = member(&member(ipk, "control.tar.gz")?, "control")?;
-    String::from_utf8(control).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
 }
 
 /// The `count` largest package files, largest first, with their sizes in bytes.

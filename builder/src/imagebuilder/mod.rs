@@ -172,6 +172,7 @@ impl ImageBuilder {
         }
         if let Some(mebibytes) = request.rootfs_partsize {
             arguments.push(variable("ROOTFS_PARTSIZE", &mebibytes.to_string())?);
+            set_rootfs_partsize(&self.root, mebibytes)?;
         }
         let spinner = report.spinner(format!("make image {}", request.profile));
         let finished = self
@@ -335,6 +336,21 @@ fn check_word(name: &str, value: &str) -> Result<()> {
 /// Without this, `make` would want every index signed by a key that it makes up per tree, and would sign sysupgrade images
 /// by it, which makes two builds differ. Every package was checked against the lock's hashes before it came here.
 fn disable_signature_check(root: &Utf8Path) -> Result<()> {
+    edit_config(root, |line| {
+        (line == "CONFIG_SIGNATURE_CHECK=y").then(|| "# CONFIG_SIGNATURE_CHECK is not set".to_owned())
+    })
+}
+
+/// Releases before 21.02 do not know the variable `ROOTFS_PARTSIZE`, and say nothing of it.
+fn set_rootfs_partsize(root: &Utf8Path, mebibytes: u32) -> Result<()> {
+    let option = "CONFIG_TARGET_ROOTFS_PARTSIZE=";
+    edit_config(root, |line| {
+        line.starts_with(option).then(|| format!("{option}{mebibytes}"))
+    })
+}
+
+/// Changes lines of the tree's `.config`: all that is not a variable of `make image` is set there.
+fn edit_config(root: &Utf8Path, edit: impl Fn(&str) -> Option<String>) -> Result<()> {
     let path = root.join(".config");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
@@ -343,10 +359,7 @@ fn disable_signature_check(root: &Utf8Path) -> Result<()> {
     };
     let changed: String = text
         .lines()
-        .map(|line| match line {
-            "CONFIG_SIGNATURE_CHECK=y" => "# CONFIG_SIGNATURE_CHECK is not set\n".to_owned(),
-            other => format!("{other}\n"),
-        })
+        .map(|line| edit(line).unwrap_or_else(|| line.to_owned()) + "\n")
         .collect();
     std::fs::write(&path, changed).map_err(|error| Error::io("write", &path, error))
 }

@@ -63,6 +63,11 @@ impl Pristine {
         Ok(Self { root })
     }
 
+    /// Where it lies; to read, never to run `make` in.
+    pub fn root(&self) -> &Utf8Path {
+        &self.root
+    }
+
     /// Copies the tree to `into`, which must not exist; modes are normalised, times kept.
     /// Where the file system can share blocks (btrfs, xfs), the copy takes no space.
     pub fn copy(&self, into: &Utf8Path) -> Result<()> {
