@@ -18,7 +18,7 @@ use crate::{
     Malformed,
     adb::{self, Blocks, FileBuilder, Object, Reader, Value, Writer, info},
     hex,
-    package::{File, Kind, Package, Scripts, check_link, check_path},
+    package::{File, Kind, Package, Scripts, check_conffile, check_link, check_path},
 };
 
 const INFO: usize = 1;
@@ -171,8 +171,9 @@ fn with_registry(package: &Package) -> Result<Package, Malformed> {
     let conffiles_static: String = known
         .map(|(path, content)| format!("{path} {}\n", hex(&Sha256::digest(content))))
         .collect();
+    // The list is there even when it is empty: the router's scripts read it.
     for (path, text) in own.into_iter().zip([list, conffiles, conffiles_static]) {
-        if !text.is_empty() {
+        if !text.is_empty() || path.ends_with(".list") {
             package.files.push(File {
                 path,
                 mode: 0o644,
@@ -190,7 +191,7 @@ fn conffiles(content: &[u8]) -> Result<Vec<String>, Malformed> {
         std::str::from_utf8(content).map_err(|_| Malformed("the list of conffiles is no UTF-8".into()))?;
     let mut conffiles = Vec::new();
     for path in text.lines().filter(|line| !line.is_empty()) {
-        check_path(path.strip_prefix('/').unwrap_or_default())?;
+        check_conffile(path)?;
         conffiles.push(path.to_owned());
     }
     Ok(conffiles)

@@ -10,7 +10,7 @@ use tar::{Archive, Builder, EntryType, Header};
 
 use crate::{
     Malformed, control,
-    package::{File, Kind, Meta, Package, Scripts, check_link, check_path},
+    package::{File, Kind, Meta, Package, Scripts, check_conffile, check_link, check_path},
 };
 
 /// Most bytes that the files of one package may unpack to; OpenWrt's largest (firmware) stay below a tenth.
@@ -229,7 +229,7 @@ fn read_control(outer: &BTreeMap<String, Vec<u8>>) -> Result<(Meta, Scripts, Vec
         .map(str::to_owned)
         .collect();
     for path in &conffiles {
-        check_path(path.strip_prefix('/').unwrap_or_default())?;
+        check_conffile(path)?;
     }
     let scripts = Scripts {
         pre_install: members.remove("preinst"),

@@ -138,8 +138,7 @@ impl Package {
         conffiles.sort();
         conffiles.dedup();
         for conffile in &conffiles {
-            // It need not be among the files: some are made by the program itself.
-            check_path(conffile.strip_prefix('/').unwrap_or_default())?;
+            check_conffile(conffile)?;
         }
         let added = folders.into_keys().map(|path| File {
             path: path.into(),
@@ -211,6 +210,13 @@ pub(crate) fn check_path(path: &str) -> Result<(), Malformed> {
         )));
     }
     Ok(())
+}
+
+/// An absolute path, of a folder with all below it if it ends in `/`. It need not be among the package's files: some
+/// are made by the program itself.
+pub(crate) fn check_conffile(path: &str) -> Result<(), Malformed> {
+    let relative = path.strip_prefix('/').unwrap_or_default();
+    check_path(relative.strip_suffix('/').unwrap_or(relative))
 }
 
 /// A link's target: absolute (seen from the router's root), or relative without leaving the root.
@@ -363,5 +369,12 @@ pub(crate) mod tests {
         let mut package = sample();
         package.conffiles.push("etc/relative".into());
         assert!(package.normalised().is_err());
+        for conffile in ["/etc/made-later", "/etc/folder/"] {
+            let package = Package {
+                conffiles: vec![conffile.into()],
+                ..sample()
+            };
+            assert!(package.normalised().is_ok(), "{conffile}");
+        }
     }
 }

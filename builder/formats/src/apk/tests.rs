@@ -233,20 +233,30 @@ fn sharing_without_end_stops_at_the_bound() {
 
 #[test]
 fn damage_is_an_error_or_shows() {
-    let good = write(&sample(), EPOCH, Compression::None).unwrap();
-    let (package, id) = (read(&good).unwrap(), identity(&good).unwrap());
-    crate::hostile::mutations(&good, 1, |bad| {
-        if let Ok(changed) = read(bad) {
-            // Contents are covered by their hashes, the rest by the identity.
-            assert!(changed == package || identity(bad) != Ok(id));
-        }
-    });
-    let deflated = write(&sample(), EPOCH, Compression::Deflate).unwrap();
-    crate::hostile::mutations(&deflated, 3, |bad| {
-        if let Ok(changed) = read(bad) {
-            assert!(changed == package || identity(bad) != Ok(id));
-        }
-    });
-    crate::hostile::splices(&good, 2000, |bad| drop(read(bad)));
-    crate::hostile::splices(&deflated, 500, |bad| drop(read(bad)));
+    let small = Package {
+        meta: Meta {
+            name: "a".into(),
+            version: "1".into(),
+            arch: "all".into(),
+            ..Meta::default()
+        },
+        files: vec![File {
+            path: "f".into(),
+            mode: 0o644,
+            kind: Kind::Regular(b"x".to_vec()),
+        }],
+        ..Package::default()
+    };
+    for compression in [Compression::None, Compression::Deflate] {
+        let good = write(&small, EPOCH, compression).unwrap();
+        let (package, id) = (read(&good).unwrap(), identity(&good).unwrap());
+        crate::hostile::mutations(&good, 1, |bad| {
+            if let Ok(changed) = read(bad) {
+                // Contents are covered by their hashes, the rest by the identity.
+                assert!(changed == package || identity(bad) != Ok(id));
+            }
+        });
+    }
+    crate::hostile::splices(fixture!("sample-none.apk"), 1000, |bad| drop(read(bad)));
+    crate::hostile::splices(fixture!("other.apk"), 300, |bad| drop(read(bad)));
 }
