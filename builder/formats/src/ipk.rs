@@ -565,7 +565,7 @@ mod tests {
     fn damage_is_an_error_or_shows() {
         let good = write(&sample(), 0).unwrap();
         let expected = read(&good).unwrap();
-        crate::hostile::mutations(&good, 1, |bad| {
+        crate::hostile::mutations(&good, 3, |bad| {
             // Bits that gzip does not check (header fields) may flip without effect; content never changes silently.
             if let Ok(package) = read(bad) {
                 assert_eq!(package, expected);

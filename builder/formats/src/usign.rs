@@ -291,7 +291,7 @@ mod tests {
         let secret = SecretKey::from_seed(&[1; 32]);
         let key = secret.public();
         let signature = secret.sign(b"data");
-        crate::hostile::mutations(signature.as_bytes(), 1, |bytes| {
+        crate::hostile::mutations(signature.as_bytes(), 3, |bytes| {
             let Ok(bad) = std::str::from_utf8(bytes) else {
                 return;
             };
@@ -300,7 +300,7 @@ mod tests {
                 assert_eq!(payload(bad, "signature"), payload(&signature, "signature"));
             }
         });
-        crate::hostile::mutations(secret.to_text().as_bytes(), 1, |bytes| {
+        crate::hostile::mutations(secret.to_text().as_bytes(), 11, |bytes| {
             if let Ok(bad) = std::str::from_utf8(bytes) {
                 let _may_fail = SecretKey::parse(bad);
             }
