@@ -151,3 +151,32 @@ fn radios_stay_off_until_a_user_sets_them_up() {
     root.run("uci set wireless.radio0.disabled=0; uci commit; ACTION=add; . /etc/hotplug.d/ieee80211/20-sennit-wireless");
     assert_eq!(root.uci("wireless.radio0.disabled"), "0");
 }
+
+/// Runs /etc/init.d/sennit-password up to where procd would start what it declares.
+const START: &str = "procd_open_instance() { :; }; procd_set_param() { echo \"$*\" >/tmp/command; }; \
+                     procd_close_instance() { :; }; . /etc/init.d/sennit-password; ";
+
+#[test]
+fn ssh_takes_passwords_only_once_there_is_one() {
+    let root = Root::booted(|_| ());
+    let setting = || root.uci("dropbear.@dropbear[0].RootPasswordAuth");
+    root.write("etc/shadow", "root::0:0:99999:7:::\n");
+    root.run(&format!("{START} start_service"));
+    assert_eq!(setting(), "off");
+    assert!(
+        root.run("cat /tmp/command").contains("until grep"),
+        "it waits for the first password"
+    );
+
+    root.write("etc/shadow", "root:$1$abc$def:0:0:99999:7:::\n");
+    root.write("etc/init.d/dropbear", "#!/bin/sh\ntouch /tmp/reloaded\n");
+    root.run(&format!(
+        "chmod 755 /etc/init.d/dropbear; {START} accept; [ -e /tmp/reloaded ]"
+    ));
+    assert_eq!(setting(), "on");
+
+    // A user's own choice stays, at every boot.
+    root.run("uci set dropbear.@dropbear[0].RootPasswordAuth=off; uci commit");
+    root.run(&format!("{START} start_service"));
+    assert_eq!(setting(), "off");
+}
