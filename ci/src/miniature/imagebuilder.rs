@@ -9,6 +9,7 @@ use super::archive::{self, Tree};
 use super::debian::Archive;
 use super::packages::Built;
 use super::site::{Context, gzip};
+use super::tables::{Format, Target};
 
 /// Packages that lie in the ImageBuilder itself.
 const BUNDLED: [&str; 3] = ["base-files", "kernel", "libc"];
@@ -34,7 +35,7 @@ const LIBRARIES: [&str; 15] = [
 ];
 
 /// Modules of GRUB that are built into its image: disks, file systems, and what the menu uses.
-const GRUB_MODULES: &str = "part_gpt part_msdos fat normal linux echo all_video configfile test";
+const GRUB_MODULES: &str = "part_gpt part_msdos fat normal linux echo configfile test";
 
 /// Writes the archive into the target's folder.
 pub(super) fn write(
@@ -57,14 +58,25 @@ pub(super) fn write(
     tree.file(
         ".config",
         format!(
-            "CONFIG_SIGNATURE_CHECK=y\nCONFIG_TARGET_ROOTFS_PARTSIZE={}\nCONFIG_TARGET_KERNEL_PARTSIZE=32\n",
+            "{}CONFIG_SIGNATURE_CHECK=y\nCONFIG_TARGET_ROOTFS_PARTSIZE={}\nCONFIG_TARGET_KERNEL_PARTSIZE=64\n",
+            if release.format == Format::Apk { "CONFIG_USE_APK=y\n" } else { "" },
             target.rootfs_megabytes
         ),
     );
     tree.file("target.json", format!("{:#}\n", facts(context)));
-    let key = context.keys.usign.public();
-    tree.file(format!("keys/{}", key.id()), key.to_text());
-    tree.file("repositories.conf", repositories(context));
+    match release.format {
+        Format::Ipk => {
+            let key = context.keys.usign.public();
+            tree.file(format!("keys/{}", key.id()), key.to_text());
+            tree.file("repositories.conf", opkg_repositories(context));
+        }
+        Format::Apk => {
+            let pem = context.keys.apk.public().to_pem();
+            let pem = pem.map_err(|error| Failure::environment(error.to_string()))?;
+            tree.file("keys/miniature.pem", pem);
+            tree.file("repositories", apk_repositories(context));
+        }
+    }
     for package in built
         .iter()
         .filter(|package| BUNDLED.contains(&package.name.as_str()))
@@ -74,9 +86,9 @@ pub(super) fn write(
     tree.file("target/linux/kernel/vmlinuz", context.kernel.image.as_slice());
     tree.file(
         "target/linux/kernel/initrd.gz",
-        gzip(&context.kernel.initrd(release.epoch)?)?,
+        gzip(&context.kernel.initrd(release.epoch)?),
     );
-    add_boot_loader(&mut tree, debian, tools)?;
+    add_boot_loader(&mut tree, target, debian, tools)?;
     for program in TOOLS {
         tools.bundle(&mut tree, program)?;
     }
@@ -108,7 +120,7 @@ fn facts(context: &Context) -> serde_json::Value {
         "machine": target.machine,
         "arch": target.arch,
         "consoles": target.consoles,
-        "efi-loader": "bootx64.efi",
+        "efi-loader": efi_loader(target).1,
         "default_packages": target.default_packages,
         "linux_kernel": context.linux_kernel(),
         "devices": target.devices,
@@ -116,7 +128,7 @@ fn facts(context: &Context) -> serde_json::Value {
 }
 
 /// The feeds' addresses. Their host does not exist, so that nothing is ever taken from the real ones by mistake.
-fn repositories(context: &Context) -> String {
+fn opkg_repositories(context: &Context) -> String {
     let mut text = "## Remote package repositories\n".to_owned();
     for (_, name, folder) in context.feeds() {
         text += &format!("src/gz {name} https://miniature.invalid/{folder}\n");
@@ -124,24 +136,47 @@ fn repositories(context: &Context) -> String {
     text + "\n## This is the local package repository, do not remove!\nsrc imagebuilder file:packages\n\noption check_signature\n"
 }
 
-fn add_boot_loader(tree: &mut Tree, debian: &Archive, tools: &Archive) -> Result<()> {
+fn apk_repositories(context: &Context) -> String {
+    let line = |(_, _, folder)| format!("https://miniature.invalid/{folder}/packages.adb\n");
+    context.feeds().into_iter().map(line).collect()
+}
+
+/// GRUB's name of the target's UEFI, and the name of the program that the firmware looks for.
+fn efi_loader(target: &Target) -> (&'static str, &'static str) {
+    match target.debian.as_str() {
+        "amd64" => ("x86_64-efi", "bootx64.efi"),
+        _ => ("arm64-efi", "bootaa64.efi"),
+    }
+}
+
+fn add_boot_loader(tree: &mut Tree, target: &Target, debian: &Archive, tools: &Archive) -> Result<()> {
     let modules: Vec<&str> = GRUB_MODULES.split(' ').collect();
-    let mut arguments = vec!["-p", "(hd0,msdos1)/boot/grub", "biosdisk", "serial", "terminal"];
-    arguments.extend(&modules);
-    tree.file(
-        "target/linux/grub/core.img",
-        tools.grub_image(debian, "i386-pc", &arguments)?,
-    );
-    tree.file(
-        "target/linux/grub/boot.img",
-        debian.read("usr/lib/grub/i386-pc/boot.img")?,
-    );
+    let (platform, program) = efi_loader(target);
+    if platform == "x86_64-efi" {
+        let mut arguments = vec![
+            "-p",
+            "(hd0,msdos1)/boot/grub",
+            "biosdisk",
+            "serial",
+            "terminal",
+            "all_video",
+        ];
+        arguments.extend(&modules);
+        tree.file(
+            "target/linux/grub/core.img",
+            tools.grub_image(debian, "i386-pc", &arguments)?,
+        );
+        tree.file(
+            "target/linux/grub/boot.img",
+            debian.read("usr/lib/grub/i386-pc/boot.img")?,
+        );
+    }
     // Without a device in its prefix GRUB takes the partition that the firmware loaded it from.
-    let mut arguments = vec!["-p", "/boot/grub", "serial", "terminal", "efi_gop"];
+    let mut arguments = vec!["-p", "/boot/grub", "serial", "terminal"];
     arguments.extend(&modules);
     tree.file(
-        "target/linux/grub/bootx64.efi",
-        tools.grub_image(debian, "x86_64-efi", &arguments)?,
+        format!("target/linux/grub/{program}"),
+        tools.grub_image(debian, platform, &arguments)?,
     );
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Debian's kernel as the miniature uses it: the image, its modules by name, and the initial root file system that loads
 //! what OpenWrt's kernels have built in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Failure, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -56,6 +56,8 @@ pub(super) struct Kernel {
     /// The bootable image.
     pub(super) image: Vec<u8>,
     modules: BTreeMap<String, Utf8PathBuf>,
+    /// Names of what the kernel has built in, which other architectures may have as modules.
+    built_in: BTreeSet<String>,
     data: Utf8PathBuf,
     busybox: Vec<u8>,
 }
@@ -71,6 +73,13 @@ impl Kernel {
                 modules.insert(name.replace('-', "_"), path.clone());
             }
         }
+        let listing = archive::read_file(&folder.join("modules.builtin"))?;
+        let listing = String::from_utf8_lossy(&listing);
+        let built_in = listing
+            .lines()
+            .filter_map(|path| Utf8Path::new(path).file_stem())
+            .map(|name| name.replace('-', "_"))
+            .collect();
         let image = debian.read(&format!("boot/vmlinuz-{release}"))?;
         let vermagic = archive::sha256(&image).to_string()[..32].to_owned();
         let busybox = debian
@@ -82,6 +91,7 @@ impl Kernel {
             vermagic,
             image,
             modules,
+            built_in,
             data: data.to_owned(),
             busybox,
         };
@@ -112,7 +122,7 @@ impl Kernel {
 
     fn add(&self, name: &str, chosen: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
         let name = name.replace('-', "_");
-        if chosen.iter().any(|(other, _)| *other == name) {
+        if self.built_in.contains(&name) || chosen.iter().any(|(other, _)| *other == name) {
             return Ok(());
         }
         let path = self.modules.get(&name).ok_or_else(|| {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::{Failure, Result};
 use camino::{Utf8Path, Utf8PathBuf};
+use openwrt_formats::adb_index;
 use openwrt_formats::usign::SecretKey;
 
 use super::archive;
@@ -19,6 +20,8 @@ pub(super) struct Keys {
     pub(super) openpgp: Vec<u8>,
     /// Signs `sha256sums` and the indexes of opkg.
     pub(super) usign: SecretKey,
+    /// Signs the indexes of apk.
+    pub(super) apk: adb_index::SecretKey,
 }
 
 impl Keys {
@@ -45,6 +48,13 @@ impl Keys {
             0o644,
         )?;
 
+        let apk = apk_key(&private.join("apk.pem"))?;
+        let pem = apk
+            .public()
+            .to_pem()
+            .map_err(|error| Failure::environment(error.to_string()))?;
+        archive::write_file(&public.join("apk.pem"), pem.as_bytes(), 0o644)?;
+
         // An interrupted run leaves a folder of that name only when the key in it is whole.
         let gnupg = private.join("gnupg");
         if !gnupg.exists() {
@@ -67,6 +77,7 @@ impl Keys {
             gnupg,
             openpgp,
             usign,
+            apk,
         })
     }
 
@@ -79,6 +90,16 @@ impl Keys {
             .arg(file))?;
         Ok(())
     }
+}
+
+fn apk_key(path: &Utf8Path) -> Result<adb_index::SecretKey> {
+    let malformed = |error| Failure::environment(format!("{path}: {error}"));
+    if !path.exists() {
+        let key = adb_index::SecretKey::from_seed(&random_seed()?).map_err(malformed)?;
+        archive::write_file(path, key.to_pem().map_err(malformed)?.as_bytes(), 0o600)?;
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, error))?;
+    adb_index::SecretKey::parse(&text).map_err(malformed)
 }
 
 /// A primary key that only certifies, and a subkey that signs: the shape of OpenWrt's own.

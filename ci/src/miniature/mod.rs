@@ -84,9 +84,9 @@ fn make(places: &Places) -> Result<()> {
                 kernel: &kernel,
                 keys: &keys,
             };
-            let built = packages::build(&context, &debian, &places.data)?;
-            site::write_feeds(&context, &built, &site)?;
             let tools = debian::Archive::prepare(&places.source.join("debian"), debian::HOST)?;
+            let built = packages::build(&context, &tools, &places.data)?;
+            site::write_feeds(&context, &built, &site)?;
             imagebuilder::write(&context, &built, &debian, &tools, &places.data, &site)?;
             site::sign_target(&context, &site)?;
             say(&format!(

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use crate::{Failure, Result};
 use camino::Utf8Path;
-use openwrt_formats::ipk;
 use openwrt_formats::package::{Meta, Package};
+use openwrt_formats::{apk, ipk};
 
 use super::archive::{Node, Tree};
 use super::debian::{self, Archive};
@@ -27,14 +27,14 @@ pub(super) struct Built {
 }
 
 /// All packages of a target, by name.
-pub(super) fn build(context: &Context, debian: &Archive, data: &Utf8Path) -> Result<Vec<Built>> {
-    let build = |package: &tables::Package| build_one(context, debian, data, package);
+pub(super) fn build(context: &Context, tools: &Archive, data: &Utf8Path) -> Result<Vec<Built>> {
+    let build = |package: &tables::Package| build_one(context, tools, data, package);
     context.tables.packages.iter().map(build).collect()
 }
 
 fn build_one(
     context: &Context,
-    debian: &Archive,
+    tools: &Archive,
     data: &Utf8Path,
     package: &tables::Package,
 ) -> Result<Built> {
@@ -45,7 +45,7 @@ fn build_one(
         Tree::default()
     };
     match package.name.as_str() {
-        "busybox" => add_busybox(&mut tree, context, debian)?,
+        "busybox" => add_busybox(&mut tree, context, tools)?,
         "base-files" => add_release(&mut tree, context),
         _ => {}
     }
@@ -60,13 +60,17 @@ fn build_one(
     let is_kernel = package.feed == Feed::Kmods || package.name == "kernel";
     let version = match package.name.as_str() {
         "kernel" => format!("{}~{}-r1", kernel.version, kernel.vermagic),
-        "base-files" => format!("1~{}", context.release.revision),
+        "base-files" => format!("1~{}", context.release.commit()),
         _ if is_kernel => format!("{}-r1", kernel.version),
         _ => "1.0-r1".to_owned(),
     };
     let mut depends = package.depends.clone();
     if package.feed == Feed::Kmods {
-        depends.push(format!("kernel (={}~{}-r1)", kernel.version, kernel.vermagic));
+        let version = format!("{}~{}-r1", kernel.version, kernel.vermagic);
+        depends.push(match context.release.format {
+            Format::Ipk => format!("kernel (={version})"),
+            Format::Apk => format!("kernel={version}"),
+        });
     }
     let meta = Meta {
         name: package.name.clone(),
@@ -89,13 +93,22 @@ fn build_one(
         ..Package::default()
     };
     if made.files.iter().any(|file| file.path.starts_with("etc/init.d/")) || !package.modules.is_empty() {
-        made.scripts.post_install = Some(boilerplate("default_postinst"));
-        made.scripts.pre_deinstall = Some(boilerplate("default_prerm"));
+        made.scripts.post_install = Some(boilerplate("default_postinst", &package.name));
+        made.scripts.pre_deinstall = Some(boilerplate("default_prerm", &package.name));
     }
-    let Format::Ipk = context.release.format;
-    let file = format!("{}_{}_{}.ipk", made.meta.name, made.meta.version, made.meta.arch);
-    let bytes = ipk::write(&made, context.release.epoch)
-        .map_err(|error| Failure::environment(format!("cannot pack {}: {error}", package.name)))?;
+    let epoch = context.release.epoch;
+    let (file, bytes) = match context.release.format {
+        Format::Ipk => (
+            format!("{}_{}_{}.ipk", made.meta.name, made.meta.version, made.meta.arch),
+            ipk::write(&made, epoch),
+        ),
+        Format::Apk => (
+            apk::file_name(&made.meta.name, &made.meta.version),
+            apk::write(&made, epoch, apk::Compression::Deflate),
+        ),
+    };
+    let bytes =
+        bytes.map_err(|error| Failure::environment(format!("cannot pack {}: {error}", package.name)))?;
     Ok(Built {
         name: package.name.clone(),
         feed: package.feed,
@@ -105,27 +118,25 @@ fn build_one(
 }
 
 /// The script that OpenWrt's build gives every package.
-fn boilerplate(function: &str) -> Vec<u8> {
+fn boilerplate(function: &str, name: &str) -> Vec<u8> {
     format!(
         "#!/bin/sh\n[ \"${{IPKG_NO_SCRIPT}}\" = \"1\" ] && exit 0\n[ -s ${{IPKG_INSTROOT}}/lib/functions.sh ] || exit 0\n\
-         . ${{IPKG_INSTROOT}}/lib/functions.sh\n{function} $0 $@\n"
+         . ${{IPKG_INSTROOT}}/lib/functions.sh\nexport root=\"${{IPKG_INSTROOT}}\"\nexport pkgname=\"{name}\"\n{function} $0 $@\n"
     )
     .into_bytes()
 }
 
-/// Debian's static busybox, and a link for each of its applets.
-fn add_busybox(tree: &mut Tree, context: &Context, debian: &Archive) -> Result<()> {
+/// Debian's static busybox, and a link for each of its applets. The list is asked of the one that runs on this machine.
+fn add_busybox(tree: &mut Tree, context: &Context, tools: &Archive) -> Result<()> {
     let folders = ["bin", "sbin", "usr/bin", "usr/sbin"];
     let path = ["bin/busybox", "usr/bin/busybox"]
-        .map(|path| debian.root.join(path))
+        .map(|path| tools.root.join(path))
         .into_iter()
         .find(|path| path.exists());
     tree.program("bin/busybox", context.kernel.busybox());
     let listing = match path {
-        Some(path) if context.target.debian == debian::HOST => {
-            debian::run(Command::new(path).arg("--list-full"))?
-        }
-        _ => return Err(Failure::environment("Debian's busybox-static has no program")),
+        Some(path) => debian::run(Command::new(path).arg("--list-full"))?,
+        None => return Err(Failure::environment("Debian's busybox-static has no program")),
     };
     for applet in listing.lines() {
         let (folder, name) = applet.rsplit_once('/').unwrap_or(("usr/bin", applet));

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::{Failure, Result};
 use camino::{Utf8Path, Utf8PathBuf};
-use openwrt_formats::opkg;
+use openwrt_formats::{Malformed, adb_index, opkg};
 use serde_json::json;
 
 use super::archive;
 use super::kernel::Kernel;
 use super::keys::Keys;
 use super::packages::Built;
-use super::tables::{Feed, Release, Series, Tables, Target};
+use super::tables::{Feed, Format, Release, Series, Tables, Target};
 
 /// What one target is made from.
 pub(super) struct Context<'a> {
@@ -67,20 +67,56 @@ pub(super) fn write_feeds(context: &Context, built: &[Built], site: &Utf8Path) -
             continue;
         }
         archive::create_folder(&folder)?;
-        let mut entries = Vec::new();
         for package in built.iter().filter(|package| package.feed == feed) {
             archive::write_file(&folder.join(&package.file), &package.bytes, 0o644)?;
-            let malformed = |error| Failure::environment(format!("cannot list {}: {error}", package.file));
-            entries.push(opkg::entry(&package.file, &package.bytes).map_err(malformed)?);
         }
-        let index = opkg::write(&entries)
-            .map_err(|error| Failure::environment(format!("cannot write an index: {error}")))?;
-        archive::write_file(&folder.join("Packages"), index.as_bytes(), 0o644)?;
-        archive::write_file(&folder.join("Packages.gz"), &gzip(index.as_bytes())?, 0o644)?;
-        let signature = context.keys.usign.sign(index.as_bytes());
-        archive::write_file(&folder.join("Packages.sig"), signature.as_bytes(), 0o644)?;
+        let listed: Vec<&Built> = built.iter().filter(|package| package.feed == feed).collect();
+        let index = match context.release.format {
+            Format::Ipk => opkg_index(&listed, context.keys),
+            Format::Apk => apk_index(&listed, context.keys),
+        };
+        let index = index.map_err(|error| Failure::environment(format!("cannot index {folder}: {error}")))?;
+        for (name, content) in index {
+            archive::write_file(&folder.join(name), &content, 0o644)?;
+        }
     }
     Ok(())
+}
+
+/// The files of an index, by name.
+type Index = Result<Vec<(&'static str, Vec<u8>)>, Malformed>;
+
+fn opkg_index(packages: &[&Built], keys: &Keys) -> Index {
+    let entries: Vec<_> = packages
+        .iter()
+        .map(|package| opkg::entry(&package.file, &package.bytes))
+        .collect::<Result<_, _>>()?;
+    let index = opkg::write(&entries)?;
+    let signature = keys.usign.sign(index.as_bytes());
+    Ok(vec![
+        ("Packages.gz", gzip(index.as_bytes())),
+        ("Packages.sig", signature.into_bytes()),
+        ("Packages", index.into_bytes()),
+    ])
+}
+
+/// `packages.adb`, and the list of names and versions that OpenWrt publishes beside it.
+fn apk_index(packages: &[&Built], keys: &Keys) -> Index {
+    let entries: Vec<_> = packages
+        .iter()
+        .map(|package| adb_index::entry(&package.bytes))
+        .collect::<Result<_, _>>()?;
+    let index = adb_index::sign(&adb_index::write(&entries)?, &keys.apk)?;
+    let names: BTreeMap<&str, &str> = entries
+        .iter()
+        .map(|entry| (entry.meta.name.as_str(), entry.meta.version.as_str()))
+        .collect();
+    let arch = entries.first().map_or("", |entry| entry.meta.arch.as_str());
+    let list = json!({ "version": 2, "architecture": arch, "packages": names });
+    Ok(vec![
+        ("packages.adb", index),
+        ("index.json", format!("{list}\n").into_bytes()),
+    ])
 }
 
 /// Writes `profiles.json`, and `sha256sums` of all files beside it with both signatures.
@@ -151,6 +187,7 @@ pub(super) fn write_versions(tables: &Tables, keys: &Keys, site: &Utf8Path) -> R
     for release in &tables.releases {
         let key = match release.series {
             Series::Oldstable => "oldstable_version",
+            Series::Stable => "stable_version",
         };
         versions.insert(key.into(), json!(release.version));
         let targets: BTreeMap<&str, &str> = release
@@ -167,11 +204,12 @@ pub(super) fn write_versions(tables: &Tables, keys: &Keys, site: &Utf8Path) -> R
 }
 
 /// gzip without a name and a time.
-pub(super) fn gzip(data: &[u8]) -> Result<Vec<u8>> {
+pub(super) fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
     let mut encoder = flate2::GzBuilder::new()
         .mtime(0)
-        .write(Vec::new(), flate2::Compression::best());
-    std::io::Write::write_all(&mut encoder, data)
-        .and_then(|()| encoder.finish())
-        .map_err(|error| Failure::environment(format!("failed to compress: {error}")))
+        .read(data, flate2::Compression::best());
+    // Reading from memory into memory cannot fail.
+    let _ = std::io::Read::read_to_end(&mut encoder, &mut out);
+    out
 }

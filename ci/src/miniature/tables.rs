@@ -26,11 +26,19 @@ pub(crate) struct Release {
     pub(crate) targets: Vec<Target>,
 }
 
+impl Release {
+    /// The end of the revision: `f5dae5ece4` of `r33051-f5dae5ece4`.
+    pub(crate) fn commit(&self) -> &str {
+        self.revision.rsplit('-').next().unwrap_or(&self.revision)
+    }
+}
+
 /// The release's place in `.versions.json`.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Series {
     Oldstable,
+    Stable,
 }
 
 /// The package format of a release.
@@ -38,6 +46,7 @@ pub(crate) enum Series {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
     Ipk,
+    Apk,
 }
 
 /// One `targets/T/S`.

@@ -22,6 +22,8 @@ class Tree:
         with open(self.path("target.json"), encoding="utf-8") as file:
             self.target = json.load(file)
         self.format = self.target["format"]
+        # Paths of the scripts that run when all packages are unpacked, by package.
+        self.scripts = {}
         self.check_signature = bool(os.environ.get("CONFIG_SIGNATURE_CHECK"))
         name = os.environ.get("PROFILE", "")
         devices = self.target["devices"]

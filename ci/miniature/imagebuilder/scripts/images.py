@@ -11,8 +11,11 @@ import sys
 import disk
 import fat
 import filesystems
+import fit
+import sysupgrade
+import ubi
 
-BOOT_MEGABYTES = 32
+BOOT_MEGABYTES = 64
 
 
 def build(tree):
@@ -25,6 +28,7 @@ def build(tree):
         name = f'{tree.file_prefix}-{image["filesystem"]}-{image["type"]}' if image["filesystem"] else f'{tree.file_prefix}-{image["type"]}'
         name += "." + image["extension"]
         path = os.path.join(tree.output, name)
+        remove(path)
         RECIPES[image["recipe"]](tree, image, work, path + ".new")
         size = os.path.getsize(path + ".new")
         limit = image.get("limit")
@@ -35,6 +39,12 @@ def build(tree):
         os.replace(path + ".new", path)
         made.append({"filesystem": image["filesystem"], "name": name, "type": image["type"], **described(path)})
     return made
+
+
+def remove(path):
+    """An image of an earlier run must not stand for one that was too big in this one."""
+    if os.path.lexists(path):
+        os.unlink(path)
 
 
 def described(path):
@@ -120,6 +130,68 @@ def efi_disk(tree, image, work, path):
     compress(plain, path)
 
 
+def efi_card(tree, image, work, path):
+    """For boards that start from a card: MBR, GRUB for UEFI beside the boot files in a FAT partition, root file system. A
+    real board would have its own loader there; this one starts in a virtual machine with UEFI."""
+    number = disk.signature(identity(tree, image))
+    # The root file system of a card is squashfs unless the image is called otherwise.
+    image = {**image, "filesystem": image["filesystem"] or "squashfs"}
+    files = boot_files(tree, image, f"{number:08x}-02")
+    files["efi/boot/" + tree.target["efi-loader"]] = read(tree.path("target", "linux", "grub", tree.target["efi-loader"]))
+    boot = fat.image(files, BOOT_MEGABYTES, tree.epoch, "kernel", number)
+    parts = [(0x0C, disk.Content(boot)), (0x83, root_partition(tree, image, work))]
+    plain = os.path.join(work, "disk.img")
+    disk.mbr(plain, parts, number)
+    compress(plain, path)
+
+
+def kernel_fit(tree, extra=()):
+    kernel = gzip.compress(read(tree.path("target", "linux", "kernel", "vmlinuz")), 1, mtime=0)
+    properties = {"description": "ARM64 OpenWrt Linux (miniature)", "type": "kernel", "arch": "arm64", "os": "linux", "compression": "gzip"}
+    properties.update({"load": 0x48000000, "entry": 0x48000000})
+    return fit.image(f'OpenWrt {tree.device["name"]}', [("kernel-1", properties, kernel), *extra], tree.epoch)
+
+
+def nand_ubi(tree, image, work, path):
+    """A UBI image with the volumes kernel, rootfs and rootfs_data."""
+    root = read(root_file_system(tree, "squashfs", work))
+    volumes = [("kernel", kernel_fit(tree)), ("rootfs", root), ("rootfs_data", None)]
+    save(path, ubi.image(volumes, disk.signature(identity(tree, image))))
+
+
+def nand_factory(tree, image, work, path):
+    """A FIT that holds the UBI image, as the stock firmware of Qualcomm boards takes it."""
+    root = read(root_file_system(tree, "squashfs", work))
+    volumes = [("kernel", kernel_fit(tree)), ("rootfs", root), ("rootfs_data", None)]
+    data = ubi.image(volumes, disk.signature(identity(tree, image)))
+    part = ("ubi", {"description": "ubi", "type": "firmware", "arch": "arm64", "compression": "none"}, data)
+    save(path, fit.image(f'Flashing nand {tree.device["name"]}', [part], tree.epoch))
+
+
+def emmc_factory(tree, image, work, path):
+    """Kernel, filled up to 32 MiB, and the root file system behind it."""
+    root = read(root_file_system(tree, "squashfs", work))
+    save(path, kernel_fit(tree).ljust(32 * disk.MEGABYTE, b"\0") + root)
+
+
+def sysupgrade_tar(tree, image, work, path):
+    root = read(root_file_system(tree, "squashfs", work))
+    data = sysupgrade.tar(tree.device["name"], kernel_fit(tree), root, tree.epoch)
+    save(path, sysupgrade.with_metadata(data, tree))
+
+
+def sysupgrade_fit(tree, image, work, path):
+    """One FIT with kernel and root file system, and the metadata behind it."""
+    root = read(root_file_system(tree, "squashfs", work))
+    properties = {"description": "OpenWrt rootfs (miniature)", "type": "filesystem", "arch": "arm64", "compression": "none"}
+    save(path, sysupgrade.with_metadata(kernel_fit(tree, [("rootfs-1", properties, root)]), tree))
+
+
+def save(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
 def compress(source, path):
     """gzip without name and time. Level 1: disk images are mostly zeros, and nobody keeps those of the miniature."""
     with open(source, "rb") as plain, open(path, "wb") as raw:
@@ -128,7 +200,16 @@ def compress(source, path):
     os.unlink(source)
 
 
-RECIPES = {"bios-disk": bios_disk, "efi-disk": efi_disk}
+RECIPES = {
+    "bios-disk": bios_disk,
+    "efi-disk": efi_disk,
+    "efi-card": efi_card,
+    "nand-ubi": nand_ubi,
+    "nand-factory": nand_factory,
+    "emmc-factory": emmc_factory,
+    "sysupgrade-tar": sysupgrade_tar,
+    "sysupgrade-fit": sysupgrade_fit,
+}
 
 
 def write_overview(tree, made):

@@ -4,8 +4,10 @@ manager would keep."""
 import hashlib
 import os
 import re
+import shutil
 import sys
 
+import apk
 import ipk
 
 
@@ -61,9 +63,8 @@ def already_provided(chosen, name):
 
 
 def unpack(tree, packages, say):
-    info = os.path.join(tree.root, "usr/lib/opkg/info")
-    os.makedirs(info)
-    status, owners = [], {}
+    database = (Apk if tree.format == "apk" else Opkg)(tree)
+    owners = {}
     for package in packages:
         say(f"Installing {package.name} ({package.version}) to root...")
         try:
@@ -71,57 +72,114 @@ def unpack(tree, packages, say):
                 data = file.read()
         except OSError as error:
             sys.exit(f"Collected errors:\n * opkg_install_pkg: {package.name}: cannot read {package.path}: {error.strerror}")
-        if len(data) != package.size or hashlib.sha256(data).hexdigest() != package.sha256:
+        contents = database.reader.read(data, package.path)
+        wrong = package.sha256 and hashlib.sha256(data).hexdigest() != package.sha256
+        wrong = wrong or (package.identity and contents.identity[: len(package.identity)] != package.identity)
+        if wrong or len(data) != package.size:
             sys.exit(
                 "Collected errors:\n"
-                f" * pkg_verify: Checksum or size mismatch for package {package.name}. Either the opkg or the index are corrupt."
+                f" * pkg_verify: Checksum or size mismatch for package {package.name}. Either the package or the index are corrupt."
             )
-        listed = unpack_ipk(tree, package, data, info, owners)
-        with open(os.path.join(info, f"{package.name}.list"), "w", encoding="utf-8") as file:
-            file.write("".join(f"/{path}\n" for path in listed))
-        status.append(status_of(package, data, tree))
-    with open(os.path.join(tree.root, "usr/lib/opkg/status"), "w", encoding="utf-8") as file:
-        file.write("\n".join(status))
+        database.record(package, contents, place_entries(tree, package, contents.entries, owners))
+    database.close()
 
 
-def status_of(package, data, tree):
-    fields = next(ipk.stanzas(ipk.control_of(data, package.path)))
-    kept = [f"{key}: {fields[key]}" for key in ("Package", "Version", "Depends", "Provides", "Conflicts", "Architecture") if key in fields]
-    conffiles = ipk.control_files(data, package.path).get("conffiles")
-    if conffiles:
-        kept.append("Conffiles:")
-        for path in conffiles[0].decode("utf-8").split():
-            with open(os.path.join(tree.root, path.lstrip("/")), "rb") as file:
-                kept.append(f" {path} {hashlib.sha256(file.read()).hexdigest()}")
-    kept.insert(2, "Status: install user installed")
-    return "\n".join([*kept, f"Installed-Time: {tree.epoch}"]) + "\n"
+class Opkg:
+    """What opkg keeps of the packages it installed."""
+
+    reader = ipk
+
+    def __init__(self, tree):
+        self.tree = tree
+        self.info = os.path.join(tree.root, "usr/lib/opkg/info")
+        os.makedirs(self.info)
+        self.status = []
+
+    def record(self, package, contents, listed):
+        for name, content in sorted(contents.scripts.items()):
+            path = os.path.join(self.info, f"{package.name}.{name}")
+            write(path, content)
+            os.chmod(path, 0o644 if name in ("control", "conffiles") else 0o755)
+            if name == "postinst":
+                self.tree.scripts[package.name] = path
+        write(os.path.join(self.info, f"{package.name}.list"), "".join(f"/{path}\n" for path in listed).encode())
+        fields = contents.row
+        kept = ("Package", "Version", "Depends", "Provides", "Conflicts", "Architecture")
+        lines = [f"{key}: {fields[key]}" for key in kept if key in fields]
+        lines.insert(2, "Status: install user installed")
+        if "conffiles" in contents.scripts:
+            lines.append("Conffiles:")
+            for path in contents.scripts["conffiles"].decode("utf-8").split():
+                with open(os.path.join(self.tree.root, path.lstrip("/")), "rb") as file:
+                    lines.append(f" {path} {hashlib.sha256(file.read()).hexdigest()}")
+        self.status.append("\n".join([*lines, f"Installed-Time: {self.tree.epoch}"]) + "\n")
+
+    def close(self):
+        write(os.path.join(self.tree.root, "usr/lib/opkg/status"), "\n".join(self.status).encode())
 
 
-def unpack_ipk(tree, package, data, info, owners):
-    for name, (content, mode) in sorted(ipk.control_files(data, package.path).items()):
-        path = os.path.join(info, f"{package.name}.{name}")
-        with open(path, "wb") as file:
-            file.write(content)
-        os.chmod(path, mode & 0o777)
-    _, files = ipk.members(data, package.path)
+class Apk:
+    """What apk keeps: the database and the list of what was asked for. Scripts wait outside of the root file system."""
+
+    reader = apk
+
+    def __init__(self, tree):
+        self.tree = tree
+        self.folder = tree.path("build_dir", "scripts")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.makedirs(self.folder)
+        self.rows, self.names = [], []
+
+    def record(self, package, contents, listed):
+        if "post-install" in contents.scripts:
+            path = os.path.join(self.folder, f"{package.name}.post-install")
+            write(path, contents.scripts["post-install"])
+            self.tree.scripts[package.name] = path
+        row = contents.row
+        lines = [f"P:{package.name}", f"V:{package.version}", f'A:{row["arch"]}']
+        lines += [f'D:{" ".join(row["depends"])}'] if row["depends"] else []
+        lines += [f'p:{" ".join(row["provides"])}'] if row["provides"] else []
+        folder = None
+        for path in listed:
+            here, _, name = path.rpartition("/")
+            if here != folder:
+                lines.append(f"F:{here}")
+                folder = here
+            lines.append(f"R:{name}")
+        self.rows.append("\n".join(lines) + "\n\n")
+        self.names.append(package.name)
+
+    def close(self):
+        root = self.tree.root
+        for path, text in (
+            ("lib/apk/db/installed", "".join(self.rows)),
+            ("etc/apk/world", "\n".join(sorted(self.names)) + "\n"),
+            ("etc/apk/arch", self.tree.target["arch"] + "\n"),
+        ):
+            os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
+            write(os.path.join(root, path), text.encode())
+
+
+def write(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+def place_entries(tree, package, entries, owners):
+    """Puts a package's entries into the root file system; the paths that belong to it."""
     listed = []
-    for member in files:
-        path = member.name.removeprefix("./").rstrip("/")
-        if not path or path == ".":
+    for entry in entries:
+        if entry.path.startswith("/") or ".." in entry.path.split("/"):
+            sys.exit(f"Collected errors:\n * {package.name}: unsafe path {entry.path}")
+        if entry.kind == "folder":
+            place_folder(tree, entry.path, entry.mode)
             continue
-        if path.startswith("/") or ".." in path.split("/"):
-            sys.exit(f"Collected errors:\n * {package.name}: unsafe path {member.name}")
-        if member.isdir():
-            place_folder(tree, path, member.mode)
-            continue
-        claim(owners, path, package)
-        if member.issym():
-            place_link(tree, path, member.linkname)
-        elif member.isfile():
-            place_file(tree, path, member.mode, files.extractfile(member).read())
+        claim(owners, entry.path, package)
+        if entry.kind == "link":
+            place_link(tree, entry.path, entry.content.decode("utf-8"))
         else:
-            sys.exit(f"Collected errors:\n * {package.name}: {path} is neither file, folder nor link")
-        listed.append(path)
+            place_file(tree, entry.path, entry.mode, entry.content)
+        listed.append(entry.path)
     return listed
 
 

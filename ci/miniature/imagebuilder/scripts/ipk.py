@@ -8,6 +8,28 @@ import sys
 import tarfile
 import zlib
 
+from contents import Contents, Entry
+
+
+def read(data, path):
+    """A package's entries and scripts. `control` and `conffiles` are among the scripts: opkg keeps them side by side."""
+    _, files = members(data, path)
+    entries = []
+    for member in files:
+        name = member.name.removeprefix("./").rstrip("/")
+        if not name or name == ".":
+            continue
+        if member.isdir():
+            entries.append(Entry(name, "folder", member.mode, b""))
+        elif member.issym():
+            entries.append(Entry(name, "link", 0o777, member.linkname.encode("utf-8")))
+        elif member.isfile():
+            entries.append(Entry(name, "file", member.mode, files.extractfile(member).read()))
+        else:
+            sys.exit(f"Collected errors:\n * {path}: {name} is neither file, folder nor link")
+    scripts = {name: content for name, (content, _) in control_files(data, path).items()}
+    return Contents(entries, scripts, next(stanzas(scripts["control"].decode("utf-8"))))
+
 
 def members(data, path):
     """The two inner tars by name, decompressed."""

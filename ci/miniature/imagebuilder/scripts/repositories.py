@@ -7,6 +7,7 @@ import os
 import secrets
 import sys
 
+import apk
 import ipk
 import usign
 
@@ -14,16 +15,26 @@ import usign
 class Package:
     """One row of an index, and where its file lies."""
 
-    def __init__(self, name, version, fields, path, size, sha256):
+    def __init__(self, name, version, relations, path, size, sha256=None, identity=None):
         self.name = name
         self.version = version
-        self.depends = fields.get("depends", [])
-        self.provides = fields.get("provides", [])
-        self.conflicts = fields.get("conflicts", [])
-        self.abi = fields.get("abi", "")
+        self.depends = relations["depends"]
+        self.provides = relations["provides"]
+        self.conflicts = relations["conflicts"]
         self.path = path
         self.size = size
+        # What tells that the file is the one that the index means: its hash (opkg), or that of its ADB block (apk).
         self.sha256 = sha256
+        self.identity = identity
+
+    @property
+    def abi(self):
+        """The ABI version at the end of the name, known by the name without it being provided."""
+        for name in self.provides:
+            suffix = self.name.removeprefix(name)
+            if suffix != self.name and suffix and not suffix.strip("0123456789.-"):
+                return suffix
+        return ""
 
 
 class Feed:
@@ -49,7 +60,33 @@ class Feed:
 
 
 def load(tree, say):
-    return load_opkg(tree, say)
+    return load_apk(tree, say) if tree.format == "apk" else load_opkg(tree, say)
+
+
+def load_apk(tree, say):
+    feed = Feed()
+    # The local folder first, as its packages come before those of the repositories.
+    folder = tree.path("packages")
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".apk"):
+            path = os.path.join(folder, name)
+            with open(path, "rb") as file:
+                data = file.read()
+            contents = apk.read(data, path)
+            add_apk(feed, {**contents.row, "identity": contents.identity, "size": len(data)}, path)
+    for url in lines(tree.path("repositories")):
+        index = local_folder(tree, url)
+        if index is None:
+            say(f"fetch {url}")
+            say(f"WARNING: updating and opening {url}: network error (check Internet connection and firewall)")
+            continue
+        for row in apk.index(index, tree.path("keys") if tree.check_signature else None):
+            add_apk(feed, row, os.path.join(os.path.dirname(index), f'{row["name"]}-{row["version"]}.apk'))
+    return feed
+
+
+def add_apk(feed, row, path):
+    feed.add(Package(row["name"], row["version"], row, path, row["size"], identity=row["identity"]))
 
 
 def load_opkg(tree, say):
@@ -123,11 +160,10 @@ def read_opkg_index(tree, feed, name, folder, compressed):
                     "depends": ipk.listed(fields.get("Depends", "")),
                     "provides": ipk.listed(fields.get("Provides", "")),
                     "conflicts": ipk.listed(fields.get("Conflicts", "")),
-                    "abi": fields.get("ABIVersion", ""),
                 },
                 os.path.join(folder, fields["Filename"]),
                 int(fields["Size"]),
-                fields["SHA256sum"],
+                sha256=fields["SHA256sum"],
             )
         )
 

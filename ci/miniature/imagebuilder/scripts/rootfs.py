@@ -46,13 +46,10 @@ def copy_over(source, target):
 
 
 def run_postinst(tree):
-    info = os.path.join(tree.root, "usr/lib/opkg/info")
-    for name in sorted(os.listdir(info)):
-        if not name.endswith(".postinst"):
-            continue
-        result = run_in_root(tree, ["bash", os.path.join(info, name)])
+    for name, path in sorted(tree.scripts.items()):
+        result = run_in_root(tree, ["bash", path])
         if result != 0:
-            print(f"postinst script {name} has failed with exit code {result}", file=sys.stderr)
+            print(f"postinst script of {name} has failed with exit code {result}", file=sys.stderr)
             sys.exit(1)
 
 
