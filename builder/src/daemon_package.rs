@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use openwrt_formats::adb_index;
 use openwrt_formats::package::{File, Kind, Meta, Package, Scripts};
 use openwrt_formats::usign::PublicKey;
 use serde::Deserialize;
@@ -28,9 +29,10 @@ const DEPENDS: &[&str] = &["kmod-tun"];
 /// Packs `binary` with its init script, configuration and maintainer scripts for the profile's release.
 /// `version` is SemVer: see [`version`].
 pub fn package(project: &Project, binary: Vec<u8>, version: &str, profile: &Profile) -> Result<Package> {
+    let format = profile.openwrt.format();
+    let version = package_version(version, format)?;
     let mut contents = package_files(project)?;
     let mut conffiles = vec!["etc/config/sennit".to_owned()];
-    let format = profile.openwrt.format();
     for (path, content, conffile) in feed_files(&profile.feed, &profile.openwrt)? {
         if conffile {
             conffiles.push(path.clone());
@@ -42,7 +44,7 @@ pub fn package(project: &Project, binary: Vec<u8>, version: &str, profile: &Prof
     Ok(Package {
         meta: Meta {
             name: NAME.to_owned(),
-            version: package_version(version, format)?,
+            version,
             arch: profile.openwrt.arch.clone(),
             description: DESCRIPTION.to_owned(),
             license: LICENSE.to_owned(),
@@ -51,7 +53,7 @@ pub fn package(project: &Project, binary: Vec<u8>, version: &str, profile: &Prof
             installed_size,
             ..Meta::default()
         },
-        scripts: scripts(format)?,
+        scripts: scripts(format),
         conffiles: conffiles.into_iter().map(|path| format!("/{path}")).collect(),
         files: with_folders(contents),
     })
@@ -84,7 +86,7 @@ pub fn version(project: &Project) -> Result<String> {
 }
 
 /// A package's version from a SemVer one, such that the router's package manager sorts both alike:
-/// `1.0.0-rc.1` is `1.0.0~rc.1-r1` for opkg.
+/// `1.0.0-rc.1` is `1.0.0~rc.1-r1` for opkg and `1.0.0_rc1-r1` for apk.
 fn package_version(version: &str, format: PackageFormat) -> Result<String> {
     let refused = || {
         Error::user(format!("{version:?} cannot be a package's version"))
@@ -107,13 +109,13 @@ fn package_version(version: &str, format: PackageFormat) -> Result<String> {
     }
     match format {
         PackageFormat::Ipk => Ok(format!("{core}~{name}.{number}-r1")),
-        PackageFormat::Apk => Err(apk_is_not_written_yet()),
+        PackageFormat::Apk => Ok(format!("{core}_{name}{number}-r1")),
     }
 }
 
 /// OpenWrt's own boilerplate: its functions enable and start the service on a router, and do nothing but enable it
 /// while an image is made.
-fn scripts(format: PackageFormat) -> Result<Scripts> {
+fn scripts(format: PackageFormat) -> Scripts {
     const POSTINST: &str = r#"#!/bin/sh
 [ "${IPKG_NO_SCRIPT}" = "1" ] && exit 0
 [ -s ${IPKG_INSTROOT}/lib/functions.sh ] || exit 0
@@ -125,19 +127,35 @@ default_postinst $0 $@
 . ${IPKG_INSTROOT}/lib/functions.sh
 default_prerm $0 $@
 "#;
+    // apk hands its scripts neither the root nor the package's name; OpenWrt's functions read both from here.
+    const APK_POST_INSTALL: &str = r#"[ "${IPKG_NO_SCRIPT}" = "1" ] && exit 0
+[ -s ${IPKG_INSTROOT}/lib/functions.sh ] || exit 0
+. ${IPKG_INSTROOT}/lib/functions.sh
+export root="${IPKG_INSTROOT}"
+export pkgname="sennit"
+add_group_and_user
+default_postinst
+"#;
+    const APK_PRE_DEINSTALL: &str = r#"#!/bin/sh
+[ -s ${IPKG_INSTROOT}/lib/functions.sh ] || exit 0
+. ${IPKG_INSTROOT}/lib/functions.sh
+export root="${IPKG_INSTROOT}"
+export pkgname="sennit"
+default_prerm
+"#;
     match format {
-        PackageFormat::Ipk => Ok(Scripts {
+        PackageFormat::Ipk => Scripts {
             post_install: Some(POSTINST.into()),
             pre_deinstall: Some(PRERM.into()),
             ..Scripts::default()
-        }),
-        PackageFormat::Apk => Err(apk_is_not_written_yet()),
+        },
+        PackageFormat::Apk => Scripts {
+            post_install: Some(format!("#!/bin/sh\n{APK_POST_INSTALL}").into()),
+            post_upgrade: Some(format!("#!/bin/sh\nexport PKG_UPGRADE=1\n{APK_POST_INSTALL}").into()),
+            pre_deinstall: Some(APK_PRE_DEINSTALL.into()),
+            ..Scripts::default()
+        },
     }
-}
-
-fn apk_is_not_written_yet() -> Error {
-    Error::user("packages of OpenWrt 25.12 and later are not written yet")
-        .hint("choose a profile of OpenWrt 24.10")
 }
 
 /// The package's own feed: (path, content, is it a conffile); nothing while the project has no public address.
@@ -165,8 +183,30 @@ fn feed_files(feed: &Feed, openwrt: &OpenWrt) -> Result<Vec<(String, Vec<u8>, bo
                 false,
             ),
         ]),
-        PackageFormat::Apk => Err(apk_is_not_written_yet()),
+        PackageFormat::Apk => Ok(vec![
+            (
+                format!("etc/apk/repositories.d/{NAME}.list"),
+                format!("{folder}/packages.adb\n").into(),
+                true,
+            ),
+            (
+                format!("etc/apk/keys/{NAME}.pem"),
+                apk_public_key(&feed.key)?.into(),
+                false,
+            ),
+        ]),
     }
+}
+
+/// A public key in PEM. A secret key is no public one, and never gets into a package.
+fn apk_public_key(key: &str) -> Result<String> {
+    adb_index::PublicKey::parse(key)
+        .and_then(|key| key.to_pem())
+        .map_err(|malformed| {
+            Error::user("the feed's key is not an EC P-256 public key")
+                .because(malformed)
+                .hint("feed.key in the profile holds PEM: -----BEGIN PUBLIC KEY----- …")
+        })
 }
 
 /// `24.10` of `24.10.8`: packages of one series fit all its releases.
@@ -395,6 +435,49 @@ mod tests {
         ] {
             assert!(opkg(version).is_err(), "{version:?}");
         }
+    }
+
+    #[test]
+    fn apk_versions_sort_as_semver_says() {
+        let apk = |version| package_version(version, PackageFormat::Apk).unwrap();
+        let sorted = [
+            "1.0.0-alpha.2",
+            "1.0.0-beta.1",
+            "1.0.0-rc.1",
+            "1.0.0-rc.10",
+            "1.0.0",
+            "1.0.1",
+        ];
+        for pair in sorted.windows(2) {
+            let order = openwrt_formats::apk_version::compare(&apk(pair[0]), &apk(pair[1]));
+            assert_eq!(order, Some(std::cmp::Ordering::Less), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn apk_has_scripts_of_its_own_and_the_feed_in_its_own_folders() {
+        let key = adb_index::SecretKey::from_seed(&[7; 32]).unwrap();
+        let feed = Feed {
+            url: "https://feed.example/sennit/".into(),
+            key: key.public().to_pem().unwrap(),
+        };
+        let package = package(&project(), b"ELF".to_vec(), "0.1.0", &profile("25.12.5", feed)).unwrap();
+        let upgrade = String::from_utf8(package.scripts.post_upgrade.clone().unwrap()).unwrap();
+        assert!(
+            upgrade.starts_with("#!/bin/sh\nexport PKG_UPGRADE=1\n"),
+            "{upgrade}"
+        );
+        assert_eq!(
+            content(&package, "etc/apk/repositories.d/sennit.list"),
+            Some("https://feed.example/sennit/25.12/x86_64/packages.adb\n".as_bytes())
+        );
+        assert!(content(&package, "etc/apk/keys/sennit.pem").is_some());
+
+        let secret = Feed {
+            url: "https://feed.example/".into(),
+            key: key.to_pem().unwrap(),
+        };
+        assert!(super::package(&project(), Vec::new(), "0.1.0", &profile("25.12.5", secret)).is_err());
     }
 
     #[test]
