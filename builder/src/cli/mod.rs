@@ -2,11 +2,13 @@
 
 mod boot;
 mod build;
+mod check;
 mod completions;
 mod daemon;
 mod doctor;
 mod list;
 mod lock;
+mod new_profile;
 mod show;
 mod signals;
 mod source_options;
@@ -47,6 +49,10 @@ enum Command {
     /// Show a device's profile, resolved, and where each value was written
     Show(show::Arguments),
     Boot(boot::Arguments),
+    Check(check::Arguments),
+    NewProfile(new_profile::Arguments),
+    /// List what this machine lacks, each with the command that installs it
+    Doctor,
     /// Compile only the binary of `sennit` that images carry
     Daemon(daemon::Arguments),
     /// List what this machine lacks, each with the command that installs it
@@ -107,6 +113,9 @@ fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Lock(arguments) => lock::run(context, &arguments),
         Command::Show(arguments) => show::run(context, &arguments),
         Command::Boot(arguments) => boot::run(context, arguments),
+        Command::Check(arguments) => check::run(context, &arguments),
+        Command::NewProfile(arguments) => new_profile::run(context, &arguments),
+        Command::Doctor => doctor::run(context),
         Command::Daemon(arguments) => daemon::run(context, &arguments),
         Command::Doctor => doctor::run(context),
         Command::Completions(arguments) => completions::run(context, &arguments),

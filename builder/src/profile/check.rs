@@ -104,20 +104,17 @@ pub fn check(
     let (board, arch) = (&profile.openwrt.profile, &profile.openwrt.arch);
     match target {
         Err(reason) => {
-            findings.push(finding(
-                "board",
-                "openwrt.profile",
-                board,
-                State::Unchecked,
-                reason.clone(),
-            ));
-            findings.push(finding(
-                "architecture",
-                "openwrt.arch",
-                arch,
-                State::Unchecked,
-                reason.clone(),
-            ));
+            let images = profile
+                .images
+                .iter()
+                .map(|image| ("image", "images", &image.file));
+            let all = [
+                ("board", "openwrt.profile", board),
+                ("architecture", "openwrt.arch", arch),
+            ];
+            for (subject, key, value) in all.into_iter().chain(images) {
+                findings.push(finding(subject, key, value, State::Unchecked, reason.clone()));
+            }
         }
         Ok(target) => {
             let known = target.profiles.get(board);
