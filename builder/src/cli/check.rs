@@ -22,6 +22,7 @@ use crate::{Error, Result};
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Names or aliases of devices [default: all]
+    #[arg(value_name = "DEVICE")]
     devices: Vec<String>,
     #[command(flatten)]
     source: SourceOptions,

@@ -51,8 +51,6 @@ enum Command {
     Boot(boot::Arguments),
     Check(check::Arguments),
     NewProfile(new_profile::Arguments),
-    /// List what this machine lacks, each with the command that installs it
-    Doctor,
     /// Compile only the binary of `sennit` that images carry
     Daemon(daemon::Arguments),
     /// List what this machine lacks, each with the command that installs it
@@ -115,7 +113,6 @@ fn run(context: &Context, command: Command) -> Result<Exit> {
         Command::Boot(arguments) => boot::run(context, arguments),
         Command::Check(arguments) => check::run(context, &arguments),
         Command::NewProfile(arguments) => new_profile::run(context, &arguments),
-        Command::Doctor => doctor::run(context),
         Command::Daemon(arguments) => daemon::run(context, &arguments),
         Command::Doctor => doctor::run(context),
         Command::Completions(arguments) => completions::run(context, &arguments),

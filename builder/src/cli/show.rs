@@ -10,6 +10,7 @@ use crate::{Error, Result};
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Name or alias of a device (`builder list`)
+    #[arg(value_name = "DEVICE")]
     device: String,
 }
 
