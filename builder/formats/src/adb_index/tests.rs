@@ -1,3 +1,5 @@
+//! What the codec beside this file must hold to; golden files are in tests/fixtures/apk.
+
 use super::*;
 use crate::package::tests::sample;
 
