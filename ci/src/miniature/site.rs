@@ -133,10 +133,21 @@ pub(super) fn sign_target(context: &Context, site: &Utf8Path) -> Result<()> {
                 context.target.name.replace('/', "-"),
                 device.name
             );
+            // Named as the ImageBuilder will name them; the site itself serves no finished image.
+            let images: Vec<_> = device
+                .images
+                .iter()
+                .map(|image| {
+                    let words = [prefix.as_str(), &image.filesystem, &image.r#type];
+                    let name: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+                    let name = format!("{}.{}", name.join("-"), image.extension);
+                    json!({ "filesystem": image.filesystem, "name": name, "type": image.r#type })
+                })
+                .collect();
             let value = json!({
                 "device_packages": device.packages,
                 "image_prefix": prefix,
-                "images": [],
+                "images": images,
                 "supported_devices": device.supported_devices,
                 "titles": [{ "title": device.title }],
             });
