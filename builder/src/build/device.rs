@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use openwrt_formats::apk::{self, Compression};
+use openwrt_formats::ipk;
 use openwrt_formats::package::Package;
 
 use super::key::Inputs;
@@ -125,25 +127,28 @@ fn requested_packages(profile: &Profile) -> Vec<String> {
         .collect()
 }
 
+/// The daemon's package as the feed's file of its format.
 fn packed(package: &Package, format: PackageFormat, epoch: u64) -> Result<FeedFile> {
     let meta = &package.meta;
-    let refused = |error| Error::bug("the daemon's package cannot be written").because(error);
-    let (name, bytes) = match format {
-        PackageFormat::Ipk => (
-            format!("{}_{}_{}.ipk", meta.name, meta.version, meta.arch),
-            openwrt_formats::ipk::write(package, epoch).map_err(refused)?,
-        ),
-        PackageFormat::Apk => {
-            return Err(Error::user(
-                "packages of OpenWrt 25 and later (apk) cannot be written yet",
-            ));
-        }
+    let name = match format {
+        PackageFormat::Ipk => format!("{}_{}_{}.ipk", meta.name, meta.version, meta.arch),
+        PackageFormat::Apk => apk::file_name(&meta.name, &meta.version),
     };
+    let bytes = package_bytes(package, format, epoch)?;
     Ok(FeedFile {
         name,
         sha256: Sha256::of(&bytes),
         bytes: Bytes::Memory(bytes),
     })
+}
+
+/// The package as a file of its format.
+pub(super) fn package_bytes(package: &Package, format: PackageFormat, epoch: u64) -> Result<Vec<u8>> {
+    match format {
+        PackageFormat::Ipk => ipk::write(package, epoch),
+        PackageFormat::Apk => apk::write(package, epoch, Compression::Deflate),
+    }
+    .map_err(|error| Error::bug("the daemon's package cannot be written").because(error))
 }
 
 /// Refuses an ImageBuilder of another target, format or without the board.

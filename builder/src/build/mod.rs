@@ -13,6 +13,7 @@ mod origin;
 mod outputs;
 pub mod provenance;
 mod publish;
+mod sbom;
 mod workspace;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -426,8 +427,7 @@ impl PlannedDaemon {
         };
         // The package around an empty binary stands for its files, scripts and fields.
         let shell = self.package(project, Vec::new(), profile)?;
-        let bytes = openwrt_formats::ipk::write(&shell, 0)
-            .map_err(|error| Error::bug("the daemon's package cannot be written").because(error))?;
+        let bytes = device::package_bytes(&shell, profile.openwrt.format(), 0)?;
         Ok(DaemonInput {
             version: self.version.clone(),
             package: Sha256::of(bytes),

@@ -9,6 +9,7 @@ use super::flash_note::{Handed, flash_note};
 use super::key::Inputs;
 use super::provenance::{self, Git, Output, Provenance};
 use super::publish::Outgoing;
+use super::sbom;
 use crate::digest::Sha256;
 use crate::imagebuilder;
 use crate::overlay::RenderContext;
@@ -64,11 +65,22 @@ pub(super) fn collect(made: &Made<'_>, place: &Utf8Path) -> Result<BTreeMap<Stri
         });
         files.insert(name, output);
     }
+    let images = files.clone();
+    let packages = made.outputs.packages()?;
     let manifest = format!("{}.manifest", stem(made.inputs));
     files.insert(
         manifest.clone(),
         described(&outgoing.take(&manifest, &made.outputs.manifest)?)?,
     );
+    let bill = sbom::text(&sbom::Contents {
+        inputs: made.inputs,
+        key: made.inputs.key()?,
+        packages: &packages,
+        images: &images,
+        epoch: made.source_date_epoch.unwrap_or(0),
+        daemon_sha256: made.daemon_sha256,
+    })?;
+    files.insert(sbom::FILE.into(), written(&outgoing, sbom::FILE, &bill)?);
     let context = RenderContext {
         source_label: &made.inputs.label,
         version: &made.inputs.daemon.version,
@@ -92,15 +104,20 @@ pub(super) fn collect(made: &Made<'_>, place: &Utf8Path) -> Result<BTreeMap<Stri
     .to_text()?;
     files.insert(
         provenance::FILE.into(),
-        Output {
-            sha256: Sha256::of(&provenance),
-            size: provenance.len() as u64,
-        },
+        written(&outgoing, provenance::FILE, &provenance)?,
     );
-    outgoing.write(provenance::FILE, provenance)?;
     outgoing.write("SHA256SUMS", checksums(&files))?;
     outgoing.publish()?;
     Ok(files)
+}
+
+/// Writes a small file, and says what it is.
+fn written(outgoing: &Outgoing, name: &str, text: &str) -> Result<Output> {
+    outgoing.write(name, text)?;
+    Ok(Output {
+        sha256: Sha256::of(text),
+        size: text.len() as u64,
+    })
 }
 
 fn described(path: &Utf8Path) -> Result<Output> {

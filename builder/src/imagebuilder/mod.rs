@@ -64,6 +64,15 @@ pub struct Outputs {
     pub manifest: Utf8PathBuf,
 }
 
+impl Outputs {
+    /// Names and versions of the installed packages, sorted, as the manifest has them.
+    pub fn packages(&self) -> Result<Vec<(String, String)>> {
+        let text = std::fs::read_to_string(&self.manifest)
+            .map_err(|error| Error::io("read", &self.manifest, error))?;
+        Ok(info::parse_manifest(&text))
+    }
+}
+
 impl ImageBuilder {
     /// Takes a copy of `pristine` at `dir` to run `make` in; everything it says goes to the end of `log`.
     pub async fn prepare(
