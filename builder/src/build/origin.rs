@@ -22,6 +22,7 @@ use crate::{Error, Result};
 const LOCAL: &str = "local";
 
 /// Where a build's inputs come from.
+#[allow(clippy::large_enum_variant, reason = "there is one a run")]
 pub(super) enum Origin {
     /// A source, through its lock.
     Locked {

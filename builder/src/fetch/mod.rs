@@ -8,6 +8,7 @@ mod patience;
 mod places;
 mod transfer;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -62,6 +63,20 @@ impl Wanted {
             label,
         }
     }
+}
+
+/// Says what is wrong with a file's bytes.
+pub type Vet = Box<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
+
+/// A file whose own hash nobody published, and that is told from a wrong one in another way: an apk index signs the hash
+/// of a part of each package.
+pub struct Unhashed {
+    /// Relative to the source's base.
+    pub path: String,
+    /// Bytes; they are held in memory.
+    pub size: u64,
+    /// Tells it from a wrong one.
+    pub vet: Vet,
 }
 
 /// Fetches files. Cheap to clone; clones share connections, cache and the number of jobs.
@@ -133,6 +148,43 @@ impl Fetcher {
             label: String::new(),
         };
         Ok(self.take(&[wanted]).await?.into_iter().next().flatten())
+    }
+
+    /// Downloads files without a known hash, vets them and puts them into the cache; hashes and paths in their order.
+    pub async fn vetted(&self, source: &Source, files: Vec<Unhashed>) -> Result<Vec<(Sha256, Utf8PathBuf)>> {
+        source.check_there()?;
+        let total: u64 = files.iter().map(|file| file.size).sum();
+        let bar = self.0.report.bytes(format!("{} files", files.len()), Some(total));
+        let count = files.len();
+        let source = Arc::new(source.clone());
+        let mut downloads = JoinSet::new();
+        for (index, file) in files.into_iter().enumerate() {
+            let (fetcher, source, bar) = (self.clone(), source.clone(), bar.clone());
+            downloads.spawn(async move {
+                let inner = &fetcher.0;
+                let _slot = inner
+                    .slots
+                    .acquire()
+                    .await
+                    .map_err(|_| Error::bug("download slots are closed"))?;
+                let bytes = inner.vetted(&source, &file).await?;
+                bar.inc(file.size);
+                Ok::<_, Error>((index, fetcher.store(bytes).await?))
+            });
+        }
+        let mut stored = BTreeMap::new();
+        while let Some(ended) = downloads.join_next().await {
+            let (index, kept) =
+                ended.map_err(|error| Error::bug("a download broke off").because(error))??;
+            stored.insert(index, kept);
+        }
+        bar.finish_and_clear();
+        if count > 0 {
+            self.0
+                .report
+                .done(format!("Downloaded {count} files ({})", HumanBytes(total)));
+        }
+        Ok(stored.into_values().collect())
     }
 
     /// Puts bytes that the caller has verified into the cache.
@@ -276,6 +328,26 @@ impl Inner {
             }
         }
         Err(self.explain(source, &wanted.path, &refusals, Kind::Locked))
+    }
+
+    /// The bytes of a file that passes its examination, from the first place that has such.
+    async fn vetted(&self, source: &Source, file: &Unhashed) -> Result<Vec<u8>> {
+        let mut refusals = Vec::new();
+        for place in self.places(source, &file.path, None) {
+            let refusal = match self.small(&place, file.size).await {
+                Ok(bytes) if bytes.len() as u64 != file.size => {
+                    Refusal::Wrong(format!("it has {} bytes, not {}", bytes.len(), file.size))
+                }
+                Ok(bytes) => match (file.vet)(&bytes) {
+                    Ok(()) => return Ok(bytes),
+                    Err(why) => Refusal::Wrong(why),
+                },
+                Err(Refusal::Local(error)) => return Err(error),
+                Err(refusal) => refusal,
+            };
+            refusals.push((place, refusal));
+        }
+        Err(self.explain(source, &file.path, &refusals, Kind::Locked))
     }
 
     /// The error after every place refused.

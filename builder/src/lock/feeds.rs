@@ -3,8 +3,8 @@
 use std::io::Read;
 
 use camino::Utf8Path;
-use openwrt_formats::opkg;
 use openwrt_formats::package::IndexEntry;
+use openwrt_formats::{adb_index, opkg};
 
 use super::published::{text_of, verify_usign};
 use super::{Pin, TargetLock};
@@ -94,11 +94,7 @@ pub(super) async fn open(
 ) -> Result<Feed> {
     let (path, bytes) = match format {
         PackageFormat::Ipk => opkg_index(source, fetcher, folder).await?,
-        PackageFormat::Apk => {
-            return Err(Error::environment(format!(
-                "{folder}/packages.adb: apk indexes are not read yet"
-            )));
-        }
+        PackageFormat::Apk => apk_index(source, fetcher, folder).await?,
     };
     let size = Some(bytes.len() as u64);
     let (sha256, _) = fetcher.store(bytes.clone()).await?;
@@ -133,6 +129,35 @@ async fn opkg_index(source: &Source, fetcher: &Fetcher, folder: &str) -> Result<
     }
 }
 
+/// `packages.adb`, which carries its signatures.
+async fn apk_index(source: &Source, fetcher: &Fetcher, folder: &str) -> Result<(String, Vec<u8>)> {
+    let path = format!("{folder}/packages.adb");
+    let mut trusted = Vec::new();
+    for key in &source.keys.apk {
+        let malformed = |error| {
+            Error::user(format!("the source `{}` has a malformed apk key", source.name)).because(error)
+        };
+        trusted.push(adb_index::PublicKey::parse(key).map_err(malformed)?);
+    }
+    if trusted.is_empty() {
+        return Err(Error::user(format!(
+            "the source `{}` has no key that signs {path}",
+            source.name
+        ))
+        .hint("[keys] apk in its source.toml: the public key in PEM, or the name of a file with it"));
+    }
+    let bytes = fetcher.bytes(source, &path, MAX_INDEX).await?;
+    match adb_index::verify(&bytes, &trusted) {
+        Ok(_) => Ok((path, bytes)),
+        Err(refusal) => Err(Error::environment(format!(
+            "{path} is not signed by a key of the source `{}`",
+            source.name
+        ))
+        .because(refusal)
+        .hint("somebody between here and the source changes files, or the source signs with a new key: nothing of it was kept")),
+    }
+}
+
 fn unzip(path: &str, compressed: &[u8], limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     flate2::read::MultiGzDecoder::new(compressed)
@@ -149,7 +174,10 @@ fn unzip(path: &str, compressed: &[u8], limit: u64) -> Result<Vec<u8>> {
 
 fn parse(path: &str, bytes: Vec<u8>) -> Result<Vec<IndexEntry>> {
     let malformed = |error| Error::environment(format!("{path} is malformed")).because(error);
-    opkg::parse(&text_of(path, bytes)?).map_err(malformed)
+    match path.ends_with(".adb") {
+        true => adb_index::parse(&bytes).map_err(malformed),
+        false => opkg::parse(&text_of(path, bytes)?).map_err(malformed),
+    }
 }
 
 /// `base` of `releases/24.10.8/packages/x86_64/base`; `core` and `kmods` of the target's own two.

@@ -243,6 +243,17 @@ mod tests {
     }
 
     #[test]
+    fn the_lock_of_openwrt_is_as_this_builder_writes_it() {
+        let path = Utf8Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../images/openwrt.lock"));
+        let lock = Lock::read(path).unwrap();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), lock.to_text());
+        assert!(
+            lock.targets.len() >= 7,
+            "every target with a published hash is pinned"
+        );
+    }
+
+    #[test]
     fn no_file_is_an_empty_lock() {
         assert_eq!(
             Lock::read(Utf8Path::new("/nowhere/x.lock")).unwrap(),

@@ -5,6 +5,7 @@
 mod closure;
 mod feeds;
 mod file;
+mod packages;
 mod published;
 mod update;
 

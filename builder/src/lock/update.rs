@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use openwrt_formats::opkg;
 use openwrt_formats::package::IndexEntry;
 
 use super::closure::Available;
 use super::feeds::{self, Feed};
+use super::packages::{self, KnownFiles};
 use super::{DeviceLock, Lock, PackagePin, TargetLock, published, request_hash, target_key};
 use crate::digest::Sha256;
-use crate::fetch::{Fetcher, Wanted};
+use crate::fetch::Fetcher;
 use crate::imagebuilder::{self, Bundled, Bytes, FeedFile, ImageBuilder, Network, Pristine};
 use crate::nearest;
-use crate::profile::{PackageFormat, Profile};
+use crate::profile::Profile;
 use crate::project::Project;
 use crate::report::Report;
 use crate::source::Source;
@@ -149,8 +149,10 @@ impl Target<'_> {
             feeds.len(),
             self.key
         ));
-        let bundled = bundled(&pristine.root().join("packages"), format)?;
+        let bundled = packages::bundled(&pristine.root().join("packages"), format)?;
         let info = tree.info().await?;
+        let examined = |pin: &PackagePin| Some((pin.identity?, pin.sha256));
+        let mut known: KnownFiles = target.packages.values().filter_map(examined).collect();
         for device in devices {
             let board = info
                 .profiles
@@ -159,7 +161,7 @@ impl Target<'_> {
             let defaults = info.default_packages.iter().chain(&board.packages);
             let defaults: Vec<&str> = defaults.map(String::as_str).collect();
             let resolved = self
-                .resolve_device(&tree, &feeds, &bundled, device, &defaults)
+                .resolve_device(&tree, &feeds, &bundled, device, &defaults, &mut known)
                 .await?;
             let packages = resolved.keys().cloned().collect();
             self.report
@@ -223,6 +225,7 @@ impl Target<'_> {
         bundled: &[(IndexEntry, Sha256)],
         device: &Profile,
         defaults: &[&str],
+        known: &mut KnownFiles,
     ) -> Result<BTreeMap<String, PackagePin>> {
         // What is inside the ImageBuilder is not downloaded too.
         let inside = |entry: &IndexEntry| {
@@ -257,31 +260,34 @@ impl Target<'_> {
             .into_iter()
             .filter_map(|index| offered.get(index))
             .collect();
-        let pins = self.download(&candidates).await?;
-        let files = pins.iter().map(|(file, pin, path)| FeedFile {
-            name: file.clone(),
-            bytes: Bytes::File(path.clone()),
-            sha256: pin.sha256,
+        let kept = packages::download(self.source, self.fetcher, &candidates, known).await?;
+        let files = kept.iter().map(|kept| FeedFile {
+            name: kept.file.clone(),
+            bytes: Bytes::File(kept.path.clone()),
+            sha256: kept.pin.sha256,
         });
-        tree.replace_feed(imagebuilder::Feed {
-            bundled: Bundled::All,
+        let inside = bundled
+            .iter()
+            .map(|(entry, sha256)| (entry.file.clone(), *sha256));
+        // Exactly: what another device of this target was offered must be gone.
+        let feed = imagebuilder::Feed {
+            bundled: Bundled::Exactly(inside.collect()),
             files: files.collect(),
-        })
-        .await?;
+        };
+        tree.replace_feed(feed).await?;
         let manifest = tree.manifest(&device.openwrt.profile, &arguments(device)).await?;
         let mut resolved = BTreeMap::new();
         for (name, version) in manifest {
+            let is_it =
+                |own: &str, own_version: &str| (own, own_version) == (name.as_str(), version.as_str());
             let own = bundled
                 .iter()
-                .find(|(entry, _)| (&entry.meta.name, &entry.meta.version) == (&name, &version));
-            let downloaded = || {
-                pins.iter()
-                    .find(|(_, pin, _)| (&pin.name, &pin.version) == (&name, &version))
-            };
+                .find(|(entry, _)| is_it(&entry.meta.name, &entry.meta.version));
+            let downloaded = || kept.iter().find(|kept| is_it(&kept.pin.name, &kept.pin.version));
             let (file, pin) = match own {
                 Some((entry, sha256)) => (entry.file.clone(), inside_pin(entry, *sha256)),
                 None => match downloaded() {
-                    Some((file, pin, _)) => (file.clone(), pin.clone()),
+                    Some(kept) => (kept.file.clone(), kept.pin.clone()),
                     None => {
                         return Err(Error::bug(format!(
                             "`make manifest` lists {name} {version}, which no feed has"
@@ -292,44 +298,6 @@ impl Target<'_> {
             resolved.insert(file, pin);
         }
         Ok(resolved)
-    }
-
-    /// Downloads and checks packages; (name in the feed folder, pin, path in the cache).
-    async fn download(
-        &self,
-        candidates: &[&(&Feed, &IndexEntry)],
-    ) -> Result<Vec<(String, PackagePin, Utf8PathBuf)>> {
-        let mut wanted = Vec::new();
-        let mut pins = Vec::new();
-        for (feed, entry) in candidates {
-            let path = format!("{}/{}", feed.folder, entry.file);
-            let sha256 = entry.sha256.map(Sha256).ok_or_else(|| {
-                Error::environment(format!(
-                    "{} lists {} without a SHA-256",
-                    feed.pin.path, entry.file
-                ))
-            })?;
-            wanted.push(Wanted::new(&path, sha256, Some(entry.size)));
-            let file = entry.file.rsplit('/').next().unwrap_or(&entry.file).to_owned();
-            let (name, version) = (entry.meta.name.clone(), entry.meta.version.clone());
-            pins.push((
-                file,
-                PackagePin {
-                    name,
-                    version,
-                    path: Some(path),
-                    sha256,
-                    size: entry.size,
-                    identity: None,
-                },
-            ));
-        }
-        let paths = self.fetcher.pinned(self.source, &wanted).await?;
-        Ok(pins
-            .into_iter()
-            .zip(paths)
-            .map(|((file, pin), path)| (file, pin, path))
-            .collect())
     }
 }
 
@@ -361,35 +329,8 @@ fn inside_pin(entry: &IndexEntry, sha256: Sha256) -> PackagePin {
         path: None,
         sha256,
         size: entry.size,
-        identity: None,
+        identity: entry.identity.map(Sha256),
     }
-}
-
-/// The packages inside an ImageBuilder, with the hashes of their files, in the order of their names.
-fn bundled(folder: &Utf8Path, format: PackageFormat) -> Result<Vec<(IndexEntry, Sha256)>> {
-    let end = match format {
-        PackageFormat::Ipk => ".ipk",
-        PackageFormat::Apk => ".apk",
-    };
-    let entries = match folder.read_dir_utf8() {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io("read", folder, error)),
-    };
-    let mut packages = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| Error::io("read", folder, error))?;
-        if !entry.file_name().ends_with(end) {
-            continue;
-        }
-        let bytes = std::fs::read(entry.path()).map_err(|error| Error::io("read", entry.path(), error))?;
-        let read = opkg::entry(entry.file_name(), &bytes);
-        let package = read
-            .map_err(|error| Error::environment(format!("{} is malformed", entry.path())).because(error))?;
-        packages.push((package, Sha256::of(&bytes)));
-    }
-    packages.sort_by(|(a, _), (b, _)| a.file.cmp(&b.file));
-    Ok(packages)
 }
 
 fn unknown_board(device: &Profile, info: &imagebuilder::Info) -> Error {

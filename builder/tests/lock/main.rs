@@ -17,7 +17,7 @@ use builder::report::Report;
 use builder::source::{self, Base, Source};
 use builder::{Error, error::Exit};
 use camino::Utf8PathBuf;
-use site::{FEED, Site, TARGET, package};
+use site::{Era, Site, package};
 
 const PROFILE: &str = r#"
 title = "A PC"
@@ -41,25 +41,26 @@ recovery = "again"
 "#;
 
 struct Test {
+    era: Era,
     _folder: tempfile::TempDir,
     project: Project,
     site: Site,
 }
 
 impl Test {
-    fn new() -> Self {
+    fn new(era: Era) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = Utf8PathBuf::from_path_buf(folder.path().to_owned()).unwrap();
         for name in ["profiles", "overlays", "sources/lab"] {
             std::fs::create_dir_all(root.join(name)).unwrap();
         }
-        let site = Site::make(&root.join("sources/lab/site"));
-        let key = site.public_key();
-        let text = format!("name = 'lab'\nbase = 'site'\nlabel = 'lab'\n[keys]\nusign = ['{key}']\n");
+        let site = Site::make(&root.join("sources/lab/site"), era);
+        let text = format!("name = 'lab'\nbase = 'site'\nlabel = 'lab'\n{}", site.keys());
         std::fs::write(root.join("sources/lab/source.toml"), text).unwrap();
         std::fs::write(root.join("profiles/base.toml"), base_profile()).unwrap();
         std::fs::write(root.join("profiles/features.toml"), "").unwrap();
         let test = Self {
+            era,
             _folder: folder,
             project: Project { root },
             site,
@@ -69,6 +70,7 @@ impl Test {
     }
 
     fn write_profile(&self, text: &str) {
+        let text = text.replace("24.10.8", self.era.release());
         std::fs::write(
             self.project.profiles().join("lab-pc.toml"),
             format!("extends = ['base']\n{text}"),
@@ -138,34 +140,37 @@ fn an_update_pins_exactly_what_the_imagebuilder_takes() {
     if !make_may_run() {
         return;
     }
-    let test = Test::new();
-    let lock = test.update().unwrap();
-    let profile = test.profile();
-    let Resolution::Resolved(target, device) = lock::resolved(&lock, &profile) else {
-        panic!("{lock:?}")
-    };
-    let (downloaded, bundled) = target.packages_of(device);
-    let names =
-        |pins: &[(&str, &lock::PackagePin)]| pins.iter().map(|(_, pin)| pin.name.clone()).collect::<Vec<_>>();
-    assert_eq!(
-        names(&downloaded),
-        ["busybox", "kmod-e1000", "libubus2024", "ubus"]
-    );
-    assert_eq!(names(&bundled), ["libc"]);
-    for (file, pin) in downloaded {
-        let bytes = std::fs::read(test.site.root.join(FEED).join(file)).unwrap();
-        assert_eq!((pin.sha256, pin.size), (Sha256::of(&bytes), bytes.len() as u64));
-        assert_eq!(pin.path.as_deref(), Some(format!("{FEED}/{file}").as_str()));
-    }
-    assert_eq!(target.arch, "x86_64");
+    for era in [Era::Ipk, Era::Apk] {
+        let test = Test::new(era);
+        let lock = test.update().unwrap();
+        let profile = test.profile();
+        let Resolution::Resolved(target, device) = lock::resolved(&lock, &profile) else {
+            panic!("{lock:?}")
+        };
+        let (downloaded, bundled) = target.packages_of(device);
+        let names =
+            |pins: &[lock::NamedPin<'_>]| pins.iter().map(|(_, pin)| pin.name.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            names(&downloaded),
+            ["busybox", "kmod-e1000", "libubus2024", "ubus"],
+            "{era:?}"
+        );
+        assert_eq!(names(&bundled), ["libc"], "{era:?}");
+        for (file, pin) in downloaded {
+            let bytes = std::fs::read(test.site.root.join(era.feed()).join(file)).unwrap();
+            assert_eq!((pin.sha256, pin.size), (Sha256::of(&bytes), bytes.len() as u64));
+            assert_eq!(pin.path, Some(format!("{}/{file}", era.feed())));
+            assert_eq!(pin.identity.is_some(), era == Era::Apk, "{file}");
+        }
+        assert_eq!(target.arch, "x86_64");
 
-    let path = test.source().lock_path(&test.project);
-    lock.write(&path).unwrap();
-    assert_eq!(Lock::read(&path).unwrap(), lock);
-    assert_eq!(test.update().unwrap(), lock);
-    let indexes = block_on(lock::indexes(&test.source(), &test.fetcher(), target)).unwrap();
-    assert_eq!(indexes[0].0, "base");
-    assert_eq!(indexes[0].1.len(), 5);
+        let path = test.source().lock_path(&test.project);
+        lock.write(&path).unwrap();
+        assert_eq!(Lock::read(&path).unwrap(), lock);
+        assert_eq!(test.update().unwrap(), lock);
+        let indexes = block_on(lock::indexes(&test.source(), &test.fetcher(), target)).unwrap();
+        assert_eq!((indexes[0].0.as_str(), indexes[0].1.len()), ("base", 5));
+    }
 }
 
 #[test]
@@ -173,7 +178,7 @@ fn a_profile_that_changed_makes_the_lock_stale_and_settings_do_not() {
     if !make_may_run() {
         return;
     }
-    let test = Test::new();
+    let test = Test::new(Era::Ipk);
     let lock = test.update().unwrap();
     test.write_profile(&PROFILE.replace("A PC", "Another title"));
     assert!(matches!(
@@ -194,20 +199,24 @@ fn one_changed_byte_anywhere_is_refused() {
     if !make_may_run() {
         return;
     }
-    for path in [
-        format!("{TARGET}/sha256sums"),
-        format!("{TARGET}/profiles.json"),
-        format!("{TARGET}/openwrt-imagebuilder-24.10.8-x86-64.Linux-x86_64.tar.zst"),
-        format!("{FEED}/Packages"),
-        format!("{FEED}/Packages.sig"),
-        format!("{FEED}/busybox_1.36.1-r1_x86_64.ipk"),
-    ] {
-        let test = Test::new();
-        test.site.damage(&path);
-        let error = test.update().expect_err(&path);
-        assert_eq!(error.exit(), Exit::Environment, "{path}: {error}");
-        let name = path.rsplit('/').next().unwrap().trim_end_matches(".sig");
-        assert!(error.to_string().contains(name), "{path}: {error}");
+    for era in [Era::Ipk, Era::Apk] {
+        let (busybox, _) = era.pack(&package("busybox", "1.36.1-r1", &["libc"]));
+        let mut files = vec![
+            format!("{}/sha256sums", era.target()),
+            format!("{}/profiles.json", era.target()),
+            era.imagebuilder(),
+            era.index(),
+            format!("{}/{busybox}", era.feed()),
+        ];
+        files.extend((era == Era::Ipk).then(|| format!("{}.sig", era.index())));
+        for path in files {
+            let test = Test::new(era);
+            test.site.damage(&path);
+            let error = test.update().expect_err(&path);
+            assert_eq!(error.exit(), Exit::Environment, "{path}: {error}");
+            let name = path.rsplit('/').next().unwrap().trim_end_matches(".sig");
+            assert!(error.to_string().contains(name), "{path}: {error}");
+        }
     }
 }
 
@@ -216,7 +225,7 @@ fn a_feed_that_moved_on_leaves_the_locked_file_to_cache_and_archives() {
     if !make_may_run() {
         return;
     }
-    let test = Test::new();
+    let test = Test::new(Era::Ipk);
     let before = test.update().unwrap();
     let (file, pin) = before.targets["24.10.8/x86/64"]
         .packages
@@ -226,7 +235,7 @@ fn a_feed_that_moved_on_leaves_the_locked_file_to_cache_and_archives() {
     let archive = test.project.root.join("archive");
     std::fs::create_dir(&archive).unwrap();
     std::fs::rename(
-        test.site.root.join(FEED).join(file),
+        test.site.root.join(Era::Ipk.feed()).join(file),
         archive.join(pin.sha256.to_string()),
     )
     .unwrap();
@@ -260,7 +269,7 @@ fn a_package_that_no_feed_has_is_named_with_the_nearest_one() {
     if !make_may_run() {
         return;
     }
-    let test = Test::new();
+    let test = Test::new(Era::Ipk);
     test.write_profile(&PROFILE.replace("\"ubus\"", "\"ubuss\""));
     let error = test.update().unwrap_err();
     assert_eq!(error.exit(), Exit::User);
@@ -270,15 +279,9 @@ fn a_package_that_no_feed_has_is_named_with_the_nearest_one() {
 
 #[test]
 fn profiles_of_a_target_come_verified_without_its_imagebuilder() {
-    let test = Test::new();
+    let test = Test::new(Era::Ipk);
     let (source, fetcher, report) = (test.source(), test.fetcher(), Report::silent());
-    std::fs::remove_file(
-        test.site
-            .root
-            .join(TARGET)
-            .join("openwrt-imagebuilder-24.10.8-x86-64.Linux-x86_64.tar.zst"),
-    )
-    .unwrap();
+    std::fs::remove_file(test.site.root.join(Era::Ipk.imagebuilder())).unwrap();
     let profiles = block_on(lock::verified_profiles(
         &source, &fetcher, "24.10.8", "x86/64", &report,
     ))

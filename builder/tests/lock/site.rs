@@ -6,32 +6,85 @@ use builder::digest::Sha256;
 use camino::{Utf8Path, Utf8PathBuf};
 use openwrt_formats::package::{File, Kind, Meta, Package};
 use openwrt_formats::usign::SecretKey;
-use openwrt_formats::{ipk, opkg};
+use openwrt_formats::{adb_index, apk, ipk, opkg};
 
-pub(crate) const TARGET: &str = "releases/24.10.8/targets/x86/64";
-pub(crate) const FEED: &str = "releases/24.10.8/packages/x86_64/base";
+/// Both eras of OpenWrt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Era {
+    Ipk,
+    Apk,
+}
+
+impl Era {
+    pub(crate) fn release(self) -> &'static str {
+        match self {
+            Self::Ipk => "24.10.8",
+            Self::Apk => "25.12.5",
+        }
+    }
+
+    pub(crate) fn target(self) -> String {
+        format!("releases/{}/targets/x86/64", self.release())
+    }
+
+    pub(crate) fn feed(self) -> String {
+        format!("releases/{}/packages/x86_64/base", self.release())
+    }
+
+    /// The index file of a feed.
+    pub(crate) fn index(self) -> String {
+        match self {
+            Self::Ipk => format!("{}/Packages", self.feed()),
+            Self::Apk => format!("{}/packages.adb", self.feed()),
+        }
+    }
+
+    pub(crate) fn imagebuilder(self) -> String {
+        format!(
+            "{}/openwrt-imagebuilder-{}-x86-64.Linux-x86_64.tar.zst",
+            self.target(),
+            self.release()
+        )
+    }
+
+    /// A package's file name and bytes.
+    pub(crate) fn pack(self, package: &Package) -> (String, Vec<u8>) {
+        let Meta { name, version, .. } = &package.meta;
+        match self {
+            Self::Ipk => (
+                format!("{name}_{version}_x86_64.ipk"),
+                ipk::write(package, 0).unwrap(),
+            ),
+            Self::Apk => (
+                apk::file_name(name, version),
+                apk::write(package, 0, apk::Compression::Deflate).unwrap(),
+            ),
+        }
+    }
+}
 
 const MAKEFILE: &str = r#"
 info:
 	@printf 'Current Target: "x86/64"\nCurrent Architecture: "x86_64"\nCurrent Revision: "r1-1"\n'
 	@printf 'Default Packages: libc busybox\nAvailable Profiles:\n\ngeneric:\n    A PC\n    Packages: kmod-e1000\n'
 manifest:
-	@awk '/^Package:/ { name = $$2 } /^Version:/ { print name " - " $$2 }' packages/Packages
+	@ls packages | sed -nE 's/^([a-z][a-z0-9]*(-[a-z][a-z0-9]*)*)[-_]([0-9][^_]*)(_x86_64)?\.[ai]pk$$/\1 \3/p'
 "#;
-
-const REPOSITORIES: &str = "src/gz openwrt_base https://downloads.openwrt.org/releases/24.10.8/packages/x86_64/base\n\
-                            src imagebuilder file:packages\noption check_signature\n";
 
 pub(crate) struct Site {
     pub(crate) root: Utf8PathBuf,
+    era: Era,
     key: SecretKey,
+    index_key: adb_index::SecretKey,
 }
 
 impl Site {
-    pub(crate) fn make(root: &Utf8Path) -> Self {
+    pub(crate) fn make(root: &Utf8Path, era: Era) -> Self {
         let site = Self {
             root: root.to_owned(),
+            era,
             key: SecretKey::from_seed(&[9; 32]),
+            index_key: adb_index::SecretKey::from_seed(&[9; 32]).unwrap(),
         };
         site.feed(&[
             package("busybox", "1.36.1-r1", &["libc"]),
@@ -44,37 +97,54 @@ impl Site {
         site
     }
 
-    /// The usign key that a `source.toml` names.
-    pub(crate) fn public_key(&self) -> String {
-        self.key.public().to_text().lines().nth(1).unwrap().to_owned()
+    /// `[keys]` of a `source.toml`.
+    pub(crate) fn keys(&self) -> String {
+        let public = self.key.public().to_text();
+        let usign = public.lines().nth(1).unwrap();
+        let apk = self.index_key.public().to_pem().unwrap();
+        format!("[keys]\nusign = ['{usign}']\napk = [\'\'\'{apk}\'\'\']\n")
     }
 
     /// Publishes a feed with exactly these packages.
     pub(crate) fn feed(&self, packages: &[Package]) {
-        let folder = self.root.join(FEED);
+        let folder = self.root.join(self.era.feed());
         std::fs::create_dir_all(&folder).unwrap();
-        let entries: Vec<_> = packages
-            .iter()
-            .map(|package| {
-                let bytes = ipk::write(package, 0).unwrap();
-                let file = format!("{}_{}_x86_64.ipk", package.meta.name, package.meta.version);
-                std::fs::write(folder.join(&file), &bytes).unwrap();
-                opkg::entry(&file, &bytes).unwrap()
-            })
-            .collect();
-        let index = opkg::write(&entries).unwrap();
-        self.signed(&format!("{FEED}/Packages"), index.as_bytes());
+        let mut entries = Vec::new();
+        for package in packages {
+            let (file, bytes) = self.era.pack(package);
+            std::fs::write(folder.join(&file), &bytes).unwrap();
+            entries.push(match self.era {
+                Era::Ipk => opkg::entry(&file, &bytes).unwrap(),
+                Era::Apk => adb_index::entry(&bytes).unwrap(),
+            });
+        }
+        match self.era {
+            Era::Ipk => self.signed(&self.era.index(), opkg::write(&entries).unwrap().as_bytes()),
+            Era::Apk => {
+                let index = adb_index::write(&entries).unwrap();
+                let signed = adb_index::sign(&index, &self.index_key).unwrap();
+                std::fs::write(self.root.join(self.era.index()), signed).unwrap();
+            }
+        }
     }
 
     /// Publishes ImageBuilder, profiles.json and their signed sums.
     fn target(&self) {
-        let libc = package("libc", "1.2.5-r4", &[]);
+        let (libc, bytes) = self.era.pack(&package("libc", "1.2.5-r4", &[]));
+        let feed = format!("https://downloads.openwrt.org/{}", self.era.feed());
+        let repositories = match self.era {
+            Era::Ipk => (
+                "repositories.conf",
+                format!("src/gz openwrt_base {feed}\nsrc imagebuilder file:packages\n"),
+            ),
+            Era::Apk => ("repositories", format!("{feed}/packages.adb\n")),
+        };
         let files: [(&str, Vec<u8>); 5] = [
             ("Makefile", MAKEFILE.into()),
-            ("repositories.conf", REPOSITORIES.into()),
+            (repositories.0, repositories.1.into_bytes()),
             (".config", b"CONFIG_SIGNATURE_CHECK=y\n".to_vec()),
             ("include/version.mk", b"SOURCE_DATE_EPOCH:=1700000000\n".to_vec()),
-            ("packages/libc_1.2.5-r4_x86_64.ipk", ipk::write(&libc, 0).unwrap()),
+            (&format!("packages/{libc}"), bytes),
         ];
         let mut tar = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1).unwrap());
         for (name, bytes) in files {
@@ -86,16 +156,17 @@ impl Site {
         }
         let archive = tar.into_inner().unwrap().finish().unwrap();
         let profiles = br#"{ "arch_packages": "x86_64", "profiles": { "generic": {} } }"#;
-        let name = "openwrt-imagebuilder-24.10.8-x86-64.Linux-x86_64.tar.zst";
+        let (folder, path) = (self.era.target(), self.era.imagebuilder());
+        let name = path.rsplit('/').next().unwrap();
         let sums = format!(
             "{} *{name}\n{} *profiles.json\n",
             Sha256::of(&archive),
             Sha256::of(profiles)
         );
-        std::fs::create_dir_all(self.root.join(TARGET)).unwrap();
-        std::fs::write(self.root.join(TARGET).join(name), archive).unwrap();
-        std::fs::write(self.root.join(TARGET).join("profiles.json"), profiles).unwrap();
-        self.signed(&format!("{TARGET}/sha256sums"), sums.as_bytes());
+        std::fs::create_dir_all(self.root.join(&folder)).unwrap();
+        std::fs::write(self.root.join(&path), archive).unwrap();
+        std::fs::write(self.root.join(&folder).join("profiles.json"), profiles).unwrap();
+        self.signed(&format!("{folder}/sha256sums"), sums.as_bytes());
         std::fs::write(
             self.root.join(".versions.json"),
             br#"{ "oldstable_version": "24.10.9" }"#,
