@@ -141,7 +141,11 @@ pub(super) fn sign_target(context: &Context, site: &Utf8Path) -> Result<()> {
                     let words = [prefix.as_str(), &image.filesystem, &image.r#type];
                     let name: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
                     let name = format!("{}.{}", name.join("-"), image.extension);
-                    json!({ "filesystem": image.filesystem, "name": name, "type": image.r#type })
+                    let mut row = json!({ "name": name, "type": image.r#type });
+                    if !image.filesystem.is_empty() {
+                        row["filesystem"] = json!(image.filesystem);
+                    }
+                    row
                 })
                 .collect();
             let value = json!({

@@ -45,8 +45,9 @@ def contents(file):
             if len(content) != item.number(3) or hashlib.sha256(content).digest() != item.blob(5):
                 raise adb.Malformed(f"the content of {path} is not what its hash says")
             entries.append(Entry(path, "file", item.object(2).number(1), content))
-    scripts = root.object(3)
-    return Contents(entries, {name: scripts.blob(slot) for slot, name in SCRIPTS.items() if scripts.blob(slot)}, package_row(root.object(1)), file.identity)
+    written = root.object(3)
+    scripts = {name: written.blob(slot) for slot, name in SCRIPTS.items() if written.blob(slot)}
+    return Contents(entries, scripts, package_row(root.object(1)), file.identity)
 
 
 def package_row(info):

@@ -74,7 +74,8 @@ def header(own, other, sectors, table, rows, disk_guid):
     def pack(checksum):
         return struct.pack(
             "<8sIIIIQQQQ16sQIII",
-            b"EFI PART", 0x10000, 92, checksum, 0, own, other, 34, sectors - 34, disk_guid.bytes_le, table, 128, 128, binascii.crc32(rows),
+            b"EFI PART", 0x10000, 92, checksum, 0, own, other, 34, sectors - 34,
+            disk_guid.bytes_le, table, 128, 128, binascii.crc32(rows),
         )  # fmt: skip
 
     return pack(binascii.crc32(pack(0))).ljust(SECTOR, b"\0")

@@ -25,8 +25,9 @@ def build(tree):
     os.makedirs(work)
     made = []
     for image in tree.device["images"]:
-        name = f'{tree.file_prefix}-{image["filesystem"]}-{image["type"]}' if image["filesystem"] else f'{tree.file_prefix}-{image["type"]}'
-        name += "." + image["extension"]
+        # An image that is no file system of its own, a card's, carries none in its name.
+        kind = "-".join(part for part in (image["filesystem"], image["type"]) if part)
+        name = f'{tree.file_prefix}-{kind}.{image["extension"]}'
         path = os.path.join(tree.output, name)
         remove(path)
         RECIPES[image["recipe"]](tree, image, work, path + ".new")
@@ -37,7 +38,8 @@ def build(tree):
             os.unlink(path + ".new")
             continue
         os.replace(path + ".new", path)
-        made.append({"filesystem": image["filesystem"], "name": name, "type": image["type"], **described(path)})
+        row = {"name": name, "type": image["type"], **described(path)}
+        made.append({**row, "filesystem": image["filesystem"]} if image["filesystem"] else row)
     return made
 
 
@@ -48,8 +50,7 @@ def remove(path):
 
 
 def described(path):
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+    digest = hashlib.sha256(read(path)).hexdigest()
     return {"sha256": digest, "sha256_unsigned": digest, "size": os.path.getsize(path)}
 
 
@@ -147,8 +148,8 @@ def efi_card(tree, image, work, path):
 
 def kernel_fit(tree, extra=()):
     kernel = gzip.compress(read(tree.path("target", "linux", "kernel", "vmlinuz")), 1, mtime=0)
-    properties = {"description": "ARM64 OpenWrt Linux (miniature)", "type": "kernel", "arch": "arm64", "os": "linux", "compression": "gzip"}
-    properties.update({"load": 0x48000000, "entry": 0x48000000})
+    properties = {"description": "ARM64 OpenWrt Linux (miniature)", "type": "kernel", "arch": "arm64", "os": "linux"}
+    properties.update({"compression": "gzip", "load": 0x48000000, "entry": 0x48000000})
     return fit.image(f'OpenWrt {tree.device["name"]}', [("kernel-1", properties, kernel), *extra], tree.epoch)
 
 
