@@ -1,5 +1,6 @@
 //! `builder lock`: which downloads are pinned, and pinning them anew.
 
+use camino::Utf8PathBuf;
 use clap::Args;
 use serde_json::json;
 
@@ -17,12 +18,15 @@ use crate::{Error, Result};
 /// possible later, although feeds drift while the release number stays.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  builder lock                   what is pinned\n  builder lock --update          all devices, as the source has them now\n  builder lock --update rpi4     one device; the others stay as they are"
+    after_help = "Examples:\n  builder lock                   what is pinned\n  builder lock --update          all devices, as the source has them now\n  builder lock --update rpi4     one device; the others stay as they are\n  builder lock --export DIR rpi4 every locked file, for an archive"
 )]
 pub(super) struct Arguments {
     /// Verify what the source has now, resolve the packages of the devices and pin everything
     #[arg(long)]
     update: bool,
+    /// Copy every locked file of the devices into a folder, each called by its SHA-256, as an archive has them
+    #[arg(long, value_name = "DIR", conflicts_with = "update")]
+    export: Option<Utf8PathBuf>,
     /// Devices, by name or alias [default: all]
     #[arg(value_name = "DEVICE")]
     devices: Vec<String>,
@@ -37,6 +41,13 @@ pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<Exit> {
         let (source, fetcher) = arguments.source.open(&project, &context.report).await?;
         let path = source.lock_path(&project);
         let before = Lock::read(&path)?;
+        if let Some(folder) = &arguments.export {
+            let files = lock::export(&source, &fetcher, &before, &devices, folder).await?;
+            context
+                .report
+                .done(format!("Copied {files} locked files to {folder}"));
+            return Ok(Exit::Ok);
+        }
         if !arguments.update {
             context.report.data(table(context, &before, &devices));
             return Ok(Exit::Ok);

@@ -3,6 +3,7 @@
 //! Types and questions about them are here; `file.rs` reads and writes, [`update()`] fills.
 
 mod closure;
+mod export;
 mod feeds;
 mod file;
 mod packages;
@@ -17,6 +18,7 @@ use crate::digest::Sha256;
 use crate::fetch::Wanted;
 use crate::profile::Profile;
 
+pub use export::export;
 pub use feeds::indexes;
 pub use published::verified_profiles;
 pub use update::{resolve, trees, update};

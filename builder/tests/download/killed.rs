@@ -1,4 +1,4 @@
-//! The real program: killed in the middle of a download, and behind a proxy.
+//! The real program: killed in the middle of a download, behind a proxy, and with a source on a server.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -166,4 +166,32 @@ fn a_proxy_is_used_where_the_environment_names_one() {
     let output = command.env("http_proxy", &proxy.url).output().unwrap();
     std::io::stderr().write_all(&output.stderr).unwrap();
     assert_eq!(proxy.requests()[0].target, "http://lab.invalid/.versions.json");
+}
+
+#[test]
+fn a_source_on_a_server_needs_the_fingerprint_of_its_keys_once() {
+    let key = SecretKey::from_seed(&[7; 32]);
+    let public = key.public().to_text();
+    let usign = public.lines().nth(1).unwrap();
+    let text = format!("name = 'far'\nbase = '.'\nlabel = 'far'\n[keys]\nusign = ['{usign}']\n");
+    let server = Server::start(text.into_bytes(), vec![]);
+    let run = Run::new("http://unused.invalid/", &key);
+    let lock = |more: &[&str]| {
+        let arguments = [&["lock", "--source", server.url.as_str()], more].concat();
+        let output = run.builder(&arguments).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (code, said) = lock(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    let fingerprint = said.trim().rsplit(' ').next().unwrap().to_owned();
+    assert_eq!(lock(&["--source-key", &"0".repeat(64)]).0, Some(1));
+    assert_eq!(lock(&["--source-key", &fingerprint]).0, Some(0));
+    assert_eq!(lock(&[]).0, Some(0));
+    // What was accepted is remembered, and serves where no connection may be opened.
+    let asked = server.requests().len();
+    assert_eq!(lock(&["--offline"]).0, Some(0));
+    assert_eq!(server.requests().len(), asked);
 }

@@ -288,3 +288,41 @@ fn profiles_of_a_target_come_verified_without_its_imagebuilder() {
     .unwrap();
     assert!(profiles.starts_with(b"{ \"arch_packages\""));
 }
+
+#[test]
+fn what_is_exported_is_an_archive_that_serves_without_the_source() {
+    if !make_may_run() {
+        return;
+    }
+    for era in [Era::Ipk, Era::Apk] {
+        let test = Test::new(era);
+        let lock = test.update().unwrap();
+        let archive = test.project.root.join("archive");
+        let files = block_on(lock::export(
+            &test.source(),
+            &test.fetcher(),
+            &lock,
+            &[test.profile()],
+            &archive,
+        ))
+        .unwrap();
+        // ImageBuilder, profiles.json, sha256sums, four packages, one index.
+        assert_eq!(files, 8, "{era:?}");
+        std::fs::remove_dir_all(test.project.root.join("cache")).unwrap();
+        std::fs::remove_dir_all(test.site.root.join("releases")).unwrap();
+        let source = Source {
+            archives: vec![Base::Folder(archive)],
+            ..test.source()
+        };
+        let again = test.project.root.join("again");
+        let files = block_on(lock::export(
+            &source,
+            &test.fetcher(),
+            &lock,
+            &[test.profile()],
+            &again,
+        ))
+        .unwrap();
+        assert_eq!(files, 7, "{era:?}");
+    }
+}
