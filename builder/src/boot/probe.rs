@@ -50,13 +50,15 @@ p system "$DISTRIB_DESCRIPTION"
 p uptime "$(cut -d. -f1 /proc/uptime)"
 r=no
 if command -v ubus >/dev/null; then
-q='{{"name":"sennit"}}'
-ubus call service list "$q" | grep -q '"running": true' && r=yes
+s="$(ubus call service list '{{"name":"sennit"}}')"
+echo "$s" | grep -q '"running": true' && r=yes
+d="$(echo "$s" | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')"
 else
 /etc/init.d/sennit running && r=yes
+d="$(pidof sennit)"
 fi
 p running $r
-set -- $(pidof sennit)
+set -- $d
 p pid "$1"
 i=no
 [ -e /sys/class/net/sennit0 ] && i=yes
