@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::host::{project, say, step};
-use crate::{Result, setup};
+use crate::{Result, builder, miniature, setup, workflow};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -30,6 +30,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut tests = cargo("test --release --workspace --locked");
     if arguments.quick {
         tests.args(["--lib", "--bins"]);
+    } else {
+        workflow::run(&workflow::Arguments {})?;
+        say("==> making the miniature of OpenWrt's site from Debian's packages");
+        miniature::run(&miniature::Arguments::default())?;
+        builder::compile()?;
+        step(
+            "images of all devices",
+            &mut builder::command(&["build", "--all", "--source", "miniature"]),
+        )?;
     }
     step("tests", &mut tests)?;
     say(&format!(
