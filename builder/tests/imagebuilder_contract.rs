@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use builder::digest::Sha256;
-use builder::imagebuilder::{Bundled, Feed, ImageBuilder, Network, Pristine, Request};
+use builder::imagebuilder::{Bundled, Bytes, Feed, FeedFile, ImageBuilder, Network, Pristine, Request};
 use builder::profile::PackageFormat;
 use builder::report::Report;
 use camino::{Utf8Path, Utf8PathBuf};
@@ -12,6 +12,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 struct Trial {
     name: String,
     pristine: Pristine,
+    /// Packages that are not inside the tree.
+    feeds: Vec<FeedFile>,
     dir: Utf8PathBuf,
     _keep: tempfile::TempDir,
 }
@@ -22,15 +24,10 @@ async fn an_imagebuilder_keeps_its_contract() {
         eprintln!("checking {}", trial.name);
         let imagebuilder = trial.prepare("first").await;
         let info = imagebuilder.info().await.expect("make info");
-        let (board, _) = info.profiles.first_key_value().expect("a board");
-        imagebuilder
-            .replace_feed(Feed {
-                bundled: Bundled::All,
-                files: vec![],
-            })
-            .await
-            .expect("feed");
-        let packages = trial.without_missing(&info.default_packages, imagebuilder.format());
+        let (board, board_info) = info.profiles.first_key_value().expect("a board");
+        imagebuilder.replace_feed(trial.feed()).await.expect("feed");
+        let defaults = [info.default_packages.as_slice(), board_info.packages.as_slice()].concat();
+        let packages = trial.without_missing(&defaults, imagebuilder.format());
 
         let manifest = imagebuilder
             .manifest(board, &packages)
@@ -68,13 +65,7 @@ async fn an_imagebuilder_keeps_its_contract() {
         assert!(!first.is_empty(), "{}: no image", trial.name);
         if imagebuilder.source_date_epoch().expect("reads").is_some() {
             let again = trial.prepare("second").await;
-            again
-                .replace_feed(Feed {
-                    bundled: Bundled::All,
-                    files: vec![],
-                })
-                .await
-                .expect("feed");
+            again.replace_feed(trial.feed()).await.expect("feed");
             let second = trial.image(&again, board, &packages, "second").await;
             assert_eq!(first, second, "{}: two runs in two folders differ", trial.name);
         }
@@ -85,24 +76,63 @@ fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     if let Some(path) = std::env::var_os("SENNIT_REAL_IMAGEBUILDER") {
         let path = Utf8PathBuf::from_path_buf(path.into()).expect("UTF-8");
-        trials.push(Trial::new("the tree of SENNIT_REAL_IMAGEBUILDER", &path));
+        trials.push(Trial::new(
+            "the tree of SENNIT_REAL_IMAGEBUILDER",
+            &path,
+            Vec::new(),
+        ));
     }
     let releases = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../sources/miniature/site/releases");
-    for target in ["24.10.8/targets/x86/64", "25.12.5/targets/bcm27xx/bcm2711"] {
-        let Ok(entries) = releases.join(target).read_dir_utf8() else {
+    for (release, target, arch) in [
+        ("24.10.8", "x86/64", "x86_64"),
+        ("25.12.5", "bcm27xx/bcm2711", "aarch64_cortex-a72"),
+    ] {
+        let folder = releases.join(release).join("targets").join(target);
+        let Ok(entries) = folder.read_dir_utf8() else {
             continue;
         };
+        let mut feeds = packages_below(&folder);
+        feeds.extend(packages_below(
+            &releases.join(release).join("packages").join(arch),
+        ));
         for entry in entries.map(|entry| entry.expect("lists")) {
             if entry.file_name().contains("imagebuilder") {
-                trials.push(Trial::new(&format!("the miniature's {target}"), entry.path()));
+                trials.push(Trial::new(
+                    &format!("the miniature's {target}"),
+                    entry.path(),
+                    feeds.clone(),
+                ));
             }
         }
     }
     trials
 }
 
+fn packages_below(folder: &Utf8Path) -> Vec<FeedFile> {
+    let mut found = Vec::new();
+    for entry in folder
+        .read_dir_utf8()
+        .expect("lists")
+        .map(|entry| entry.expect("lists"))
+    {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(packages_below(path));
+        } else if matches!(path.extension(), Some("ipk" | "apk")) {
+            let sha256 = Sha256::of_file(path).expect("hashes");
+            let bytes = Bytes::File(path.to_owned());
+            found.push(FeedFile {
+                name: entry.file_name().to_owned(),
+                bytes,
+                sha256,
+            });
+        }
+    }
+    found
+}
+
 impl Trial {
-    fn new(name: &str, path: &Utf8Path) -> Self {
+    fn new(name: &str, path: &Utf8Path, feeds: Vec<FeedFile>) -> Self {
         let keep = tempfile::tempdir().expect("tempdir");
         let dir = Utf8PathBuf::from_path_buf(keep.path().to_owned()).expect("UTF-8");
         let pristine = if path.is_dir() {
@@ -114,6 +144,7 @@ impl Trial {
         Self {
             name: name.to_owned(),
             pristine,
+            feeds,
             dir,
             _keep: keep,
         }
@@ -126,7 +157,14 @@ impl Trial {
             .expect("prepares")
     }
 
-    /// Takes out default packages that the tree does not carry: a real one has them in feeds only.
+    fn feed(&self) -> Feed {
+        Feed {
+            bundled: Bundled::All,
+            files: self.feeds.clone(),
+        }
+    }
+
+    /// Takes out default packages that the tree does not carry: most are in feeds only.
     fn without_missing(&self, defaults: &[String], format: PackageFormat) -> Vec<String> {
         let separator = match format {
             PackageFormat::Ipk => '_',
