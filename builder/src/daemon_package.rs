@@ -136,6 +136,9 @@ export pkgname="sennit"
 add_group_and_user
 default_postinst
 "#;
+    // opkg stops a service before an upgrade; apk does not, and procd keeps a program whose command line is the same.
+    const APK_RESTART: &str = r#"[ -n "${IPKG_INSTROOT}" ] || /etc/init.d/sennit restart
+"#;
     const APK_PRE_DEINSTALL: &str = r#"#!/bin/sh
 [ -s ${IPKG_INSTROOT}/lib/functions.sh ] || exit 0
 . ${IPKG_INSTROOT}/lib/functions.sh
@@ -151,7 +154,9 @@ default_prerm
         },
         PackageFormat::Apk => Scripts {
             post_install: Some(format!("#!/bin/sh\n{APK_POST_INSTALL}").into()),
-            post_upgrade: Some(format!("#!/bin/sh\nexport PKG_UPGRADE=1\n{APK_POST_INSTALL}").into()),
+            post_upgrade: Some(
+                format!("#!/bin/sh\nexport PKG_UPGRADE=1\n{APK_POST_INSTALL}{APK_RESTART}").into(),
+            ),
             pre_deinstall: Some(APK_PRE_DEINSTALL.into()),
             ..Scripts::default()
         },
@@ -467,6 +472,8 @@ mod tests {
             upgrade.starts_with("#!/bin/sh\nexport PKG_UPGRADE=1\n"),
             "{upgrade}"
         );
+        // Without it the old program would run until the next boot.
+        assert!(upgrade.ends_with("/etc/init.d/sennit restart\n"), "{upgrade}");
         assert_eq!(
             content(&package, "etc/apk/repositories.d/sennit.list"),
             Some("https://feed.example/sennit/25.12/x86_64/packages.adb\n".as_bytes())
