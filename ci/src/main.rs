@@ -1,5 +1,6 @@
 //! Everything CI does, as commands that run by hand too. Each `run:` step of the workflow is one of these.
 
+mod bench;
 mod builder;
 mod compare;
 mod daemon;
@@ -41,6 +42,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Format, lint and test everything
     Test(test::Arguments),
+    /// Time the builder beside a shell script that does the same steps
+    Bench(bench::Arguments),
     /// Lint the workflow file
     Lint(workflow::Arguments),
     /// List the devices as a matrix for the workflow
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Lint(arguments) => workflow::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Daemon(arguments) => daemon::run(&arguments),
