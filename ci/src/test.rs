@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "lints",
         &mut cargo("clippy --release --workspace --all-targets --locked -- -D warnings"),
     )?;
-    let mut tests = cargo("test --release --workspace --locked");
+    let mut tests = cargo("test --release --workspace --locked --no-fail-fast");
     if arguments.quick {
         tests.args(["--lib", "--bins"]);
     } else {
