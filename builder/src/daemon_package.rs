@@ -289,8 +289,6 @@ mod tests {
     use super::*;
     use openwrt_formats::usign::SecretKey;
 
-    use crate::profile::{Flash, Limits, Packages, Ports, Settings};
-
     // The public release key of OpenWrt 24.10.
     const USIGN_KEY: &str =
         "untrusted comment: feed\nRWTTEMbygz6X95lKDAulctZy3aj15823THXfyrfXgwGbxZlXBd2brNcw\n";
@@ -303,37 +301,10 @@ mod tests {
     }
 
     fn profile(release: &str, feed: Feed) -> Profile {
-        Profile {
-            name: "pc".into(),
-            title: "PC".into(),
-            aliases: Vec::new(),
-            openwrt: OpenWrt {
-                release: release.into(),
-                target: "x86/64".into(),
-                profile: "generic".into(),
-                arch: "x86_64".into(),
-            },
-            rust_target: "x86_64-unknown-linux-musl".into(),
-            packages: Packages::default(),
-            features: Vec::new(),
-            overlays: Vec::new(),
-            disabled_services: Vec::new(),
-            ports: Ports::default(),
-            rootfs_partsize: None,
-            images: Vec::new(),
-            flash: Flash::default(),
-            limits: Limits::default(),
-            feed,
-            settings: Settings {
-                hostname: "sennit".into(),
-                lan_address: [192, 168, 1, 1].into(),
-                lan_prefix: 24,
-                timezone: "UTC".into(),
-                wifi_country: String::new(),
-                ntp: Vec::new(),
-                variables: BTreeMap::new(),
-            },
-        }
+        let mut profile = crate::testing::profile();
+        profile.openwrt.release = release.into();
+        profile.feed = feed;
+        profile
     }
 
     fn content<'a>(package: &'a Package, path: &str) -> Option<&'a [u8]> {
