@@ -21,9 +21,10 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-const CRATES: [(&str, &str); 4] = [
+const CRATES: [(&str, &str); 5] = [
     ("builder", "builder"),
     ("openwrt-formats", "builder/formats"),
+    ("sennit-engine", "daemon/engine"),
     ("sennit", "daemon/sennit"),
     ("ci", "ci"),
 ];

@@ -1,0 +1,17 @@
+//! The bonding protocol, sans-IO: packets, datagrams and deadlines in; datagrams, packets and the next deadline out.
+//!
+//! A [`Client`] has several WANs, a [`Server`] has many clients; both drive a [`session`]. Every call takes the
+//! time as an argument, and randomness comes from a seed, so that the same inputs give the same outputs.
+//! docs/PROTOCOL.md specifies what goes over the wire.
+//!
+//! The order of calls: any number of `handle_*`, then `poll_transmit`, `poll_deliver` and `poll_event` until each
+//! returns nothing, then wait for input or for `poll_timeout`, whichever is first.
+//!
+//! **Invariant:** no clock, socket, thread, global state or unseeded randomness.
+//! **Invariant:** no byte of a datagram is believed before it is authenticated, and none can make this crate panic.
+//! **Invariant:** what a peer sends sizes no allocation beyond the limits written beside each buffer.
+
+pub mod buffer;
+pub mod ids;
+pub mod settings;
+pub mod time;
