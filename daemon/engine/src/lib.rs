@@ -12,6 +12,9 @@
 //! **Invariant:** what a peer sends sizes no allocation beyond the limits written beside each buffer.
 
 pub mod buffer;
+pub mod crypto;
 pub mod ids;
+pub mod replay;
 pub mod settings;
 pub mod time;
+pub mod wire;
