@@ -14,6 +14,7 @@
 pub mod buffer;
 pub mod crypto;
 pub mod ids;
+pub mod inner;
 pub mod replay;
 pub mod settings;
 pub mod time;
