@@ -13,6 +13,7 @@
 
 pub mod buffer;
 pub mod crypto;
+pub mod handshake;
 pub mod ids;
 pub mod inner;
 pub mod replay;

@@ -13,7 +13,9 @@ use crate::ids::{FlowId, PathId};
 use crate::settings::{BytesPerSecond, Mode, Priority};
 
 pub use ack::{AckFrame, AckRanges, MAX_ACK_RANGES};
+pub(crate) use read::mode_from_wire;
 pub use read::{FrameError, read};
+pub(crate) use write::mode_to_wire;
 pub use write::{
     DataMark, begin_data, data_overhead, finish_data, write_ack, write_challenge, write_close, write_control,
     write_data, write_hold, write_padding, write_ping, write_response, write_skip, write_wan_status,
