@@ -12,10 +12,12 @@
 //! **Invariant:** what a peer sends sizes no allocation beyond the limits written beside each buffer.
 
 pub mod buffer;
+pub mod congestion;
 pub mod crypto;
 pub mod handshake;
 pub mod ids;
 pub mod inner;
+pub mod path;
 pub mod replay;
 pub mod settings;
 pub mod time;

@@ -1,0 +1,394 @@
+//! Does the path live? `probing → active ⇄ suspect → down`, judged by silence where there should be answers.
+//!
+//! Silence S is the age of the oldest unanswered packet, in units of the time after which an answer is overdue. At 1 the
+//! path is suspect: nothing new goes there, and what is unanswered is copied elsewhere, which costs little and can be
+//! taken back. At 2, and not before several probes were lost too, it is down. How often a path that is down gets
+//! probed is one thing; whether it is trusted when it answers is another: a path that flaps must answer for longer.
+
+use std::time::Duration;
+
+use super::rtt::RttEstimator;
+use crate::time::Instant;
+
+/// Beyond the round trip, silence up to this long is nothing: schedulers and radios pause so long.
+const LEAST_SLACK: Duration = Duration::from_millis(8);
+/// A path is not down before it was silent for this long: stalls of radio links pass, and being suspect is enough to keep
+/// data off it.
+const LEAST_SILENCE: Duration = Duration::from_millis(750);
+/// Lost probes that it takes, beside the data that was lost.
+const PROBES_BEFORE_DOWN: u32 = 3;
+/// A silence that passed is allowed again, and a quarter more, for this long.
+const STALLS_REMEMBERED: Duration = Duration::from_secs(120);
+const LONGEST_TOLERANCE: Duration = Duration::from_millis(700);
+const FIRST_PROBE: Duration = Duration::from_millis(100);
+const LONGEST_PROBE: Duration = Duration::from_secs(1);
+const LONGEST_PROBE_METERED: Duration = Duration::from_secs(30);
+/// Answers that make a path valid.
+const ANSWERS: u32 = 2;
+const TRUST_FIRST: Duration = Duration::from_secs(2);
+const TRUST_LONGEST: Duration = Duration::from_secs(60);
+/// After this long without a failure a path is as good as new.
+const FORGIVEN: Duration = Duration::from_secs(120);
+/// An idle path is asked this often whether it lives; a metered one only to keep its NAT's mapping.
+const IDLE_PROBE: Duration = Duration::from_secs(5);
+const IDLE_PROBE_METERED: Duration = Duration::from_secs(20);
+
+/// A path's condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Not yet validated.
+    Probing,
+    /// Answers.
+    Active,
+    /// Silent for longer than it should be.
+    Suspect,
+    /// Dead, or not trusted again yet.
+    Down,
+}
+
+/// A change of condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What it was.
+    pub from: Condition,
+    /// What it is.
+    pub to: Condition,
+    /// Why, for people.
+    pub why: &'static str,
+}
+
+/// The state machine of one path.
+#[derive(Clone, Debug)]
+pub struct PathState {
+    condition: Condition,
+    metered: bool,
+    /// The interface or its address is gone: nothing is probed.
+    link_gone: bool,
+    /// When the condition began.
+    since: Instant,
+    answers: u32,
+    failures: u32,
+    /// While down: not active before this, even if it answers.
+    trusted_at: Instant,
+    probe_interval: Duration,
+    next_probe: Instant,
+    /// Probes sent since the path became suspect.
+    suspect_probes: u32,
+    /// Longest silence lately that ended by itself, and when that was.
+    stall: Duration,
+    stall_at: Instant,
+    last_sent: Instant,
+    last_answer: Instant,
+}
+
+impl PathState {
+    /// A new path, to be probed at once.
+    pub fn new(now: Instant, metered: bool) -> Self {
+        Self {
+            condition: Condition::Probing,
+            metered,
+            link_gone: false,
+            since: now,
+            answers: 0,
+            failures: 0,
+            trusted_at: now,
+            probe_interval: FIRST_PROBE,
+            next_probe: now,
+            suspect_probes: 0,
+            stall: Duration::ZERO,
+            stall_at: Instant::ZERO,
+            last_sent: now,
+            last_answer: now,
+        }
+    }
+
+    /// What it is now.
+    pub fn condition(&self) -> Condition {
+        self.condition
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// True if new data may be sent here.
+    pub fn is_usable(&self) -> bool {
+        self.condition == Condition::Active
+    }
+
+    /// Probes cost money from now on, or no longer.
+    pub fn set_metered(&mut self, metered: bool) {
+        self.metered = metered;
+        if !metered {
+            self.probe_interval = self.probe_interval.min(LONGEST_PROBE);
+        }
+    }
+
+    /// A packet that was sent at `sent` was acknowledged.
+    pub fn on_acked(&mut self, now: Instant, sent: Instant, rtt: &RttEstimator) -> Option<Change> {
+        self.last_answer = now;
+        if self.link_gone {
+            return None;
+        }
+        match self.condition {
+            Condition::Active => {
+                self.remember_stall(now, now.since(sent), rtt);
+                if self.failures > 0 && now.since(self.since) >= FORGIVEN {
+                    self.failures = 0;
+                }
+                None
+            }
+            Condition::Suspect => {
+                self.remember_stall(now, now.since(sent), rtt);
+                self.change(now, Condition::Active, "answers again")
+            }
+            Condition::Probing | Condition::Down => {
+                // Only what was sent since then proves anything, and only if it came back promptly.
+                if sent < self.since || now.since(sent) > self.prompt(rtt) {
+                    return None;
+                }
+                self.answers += 1;
+                if self.answers < ANSWERS {
+                    self.next_probe = now;
+                    return None;
+                }
+                self.probe_interval = FIRST_PROBE;
+                if now < self.trusted_at {
+                    return None;
+                }
+                let why = if self.failures > 0 {
+                    "answers again"
+                } else {
+                    "validated"
+                };
+                self.change(now, Condition::Active, why)
+            }
+        }
+    }
+
+    /// Judges the silence; call after acknowledgements were taken in, and at [`Self::deadline`]. `oldest` is when the
+    /// oldest unanswered packet left.
+    pub fn on_silence(
+        &mut self,
+        now: Instant,
+        oldest: Option<Instant>,
+        rtt: &RttEstimator,
+        max_ack_delay: Duration,
+    ) -> Option<Change> {
+        match self.condition {
+            Condition::Active if now >= self.suspect_at(oldest, rtt, max_ack_delay) => {
+                self.suspect_probes = 0;
+                self.next_probe = now;
+                self.change(now, Condition::Suspect, "does not answer")
+            }
+            Condition::Suspect if self.suspect_probes >= PROBES_BEFORE_DOWN => {
+                (now >= self.down_at(rtt, max_ack_delay)).then(|| self.fail(now, "silent"))?
+            }
+            _ => None,
+        }
+    }
+
+    /// Silence in units of the time after which an answer is overdue, per cent: 100 makes a path suspect.
+    pub fn silence(
+        &self,
+        now: Instant,
+        oldest: Option<Instant>,
+        rtt: &RttEstimator,
+        max_ack_delay: Duration,
+    ) -> u32 {
+        let Some(oldest) = oldest else {
+            return 0;
+        };
+        let age = now.since(oldest).as_nanos() * 100;
+        u32::try_from(age / self.tolerance(rtt, max_ack_delay).as_nanos().max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// The interface, its address or its route is gone, or its socket failed.
+    pub fn on_link_gone(&mut self, now: Instant) -> Option<Change> {
+        self.link_gone = true;
+        match self.condition {
+            Condition::Down => None,
+            _ => self.fail(now, "link is gone"),
+        }
+    }
+
+    /// The interface is there again: probed at once. Losing a link visibly is no flapping, so that it is trusted at once
+    /// too, unless it had other failures.
+    pub fn on_link_back(&mut self, now: Instant) {
+        if self.link_gone {
+            self.link_gone = false;
+            self.answers = 0;
+            self.since = now;
+            self.probe_now(now);
+        }
+    }
+
+    /// Nothing better lives: a path that answers is trusted, however often it failed.
+    pub fn trust_now(&mut self, now: Instant) -> Option<Change> {
+        self.trusted_at = self.trusted_at.min(now);
+        self.regain_trust(now)
+    }
+
+    /// Probing begins anew: there is need, or news about the interface.
+    pub fn probe_now(&mut self, now: Instant) {
+        if matches!(self.condition, Condition::Probing | Condition::Down) {
+            self.probe_interval = FIRST_PROBE;
+            self.next_probe = now;
+        }
+    }
+
+    /// Anything left on this path.
+    pub fn on_sent(&mut self, now: Instant) {
+        self.last_sent = now;
+    }
+
+    /// True if a probe, a packet that wants an answer, should leave now; [`Self::on_probe_sent`] must follow.
+    pub fn wants_probe(&self, now: Instant) -> bool {
+        self.probe_at().is_some_and(|at| at <= now)
+    }
+
+    /// A probe left.
+    pub fn on_probe_sent(&mut self, now: Instant, rtt: &RttEstimator) {
+        self.last_sent = now;
+        match self.condition {
+            Condition::Probing | Condition::Down => {
+                self.next_probe = now + self.probe_interval;
+                let longest = if self.metered {
+                    LONGEST_PROBE_METERED
+                } else {
+                    LONGEST_PROBE
+                };
+                self.probe_interval = (self.probe_interval * 2).min(longest);
+            }
+            Condition::Suspect => {
+                self.suspect_probes += 1;
+                self.next_probe = now + (rtt.smoothed() / 2).clamp(Duration::from_millis(10), FIRST_PROBE);
+            }
+            Condition::Active => {}
+        }
+    }
+
+    /// A path that is down and answers becomes active once it is trusted; call at [`Self::deadline`].
+    pub fn regain_trust(&mut self, now: Instant) -> Option<Change> {
+        let answered = self.answers >= ANSWERS && now.since(self.last_answer) <= 2 * LONGEST_PROBE;
+        if self.condition == Condition::Down && !self.link_gone && answered && now >= self.trusted_at {
+            return self.change(now, Condition::Active, "answers for long enough");
+        }
+        None
+    }
+
+    /// When to call [`Self::on_silence`], [`Self::regain_trust`] or to send a probe next.
+    pub fn deadline(
+        &self,
+        oldest: Option<Instant>,
+        rtt: &RttEstimator,
+        max_ack_delay: Duration,
+    ) -> Option<Instant> {
+        let judgement = match self.condition {
+            Condition::Active => Some(self.suspect_at(oldest, rtt, max_ack_delay)),
+            Condition::Suspect if self.suspect_probes >= PROBES_BEFORE_DOWN => {
+                Some(self.down_at(rtt, max_ack_delay))
+            }
+            Condition::Down if self.answers >= ANSWERS && !self.link_gone => Some(self.trusted_at),
+            _ => None,
+        };
+        let judgement = judgement.filter(|at| *at < Instant::NEVER);
+        [judgement, self.probe_at()].into_iter().flatten().min()
+    }
+
+    /// All times move: the caller did not run for that long.
+    pub fn on_clock_gap(&mut self, gap: Duration) {
+        for time in [
+            &mut self.since,
+            &mut self.next_probe,
+            &mut self.last_answer,
+            &mut self.last_sent,
+        ] {
+            *time += gap;
+        }
+    }
+
+    /// How often it was given up lately.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    fn probe_at(&self) -> Option<Instant> {
+        match self.condition {
+            _ if self.link_gone => None,
+            Condition::Active if self.metered => Some(self.last_sent + IDLE_PROBE_METERED),
+            Condition::Active => Some(self.last_sent + IDLE_PROBE),
+            _ => Some(self.next_probe),
+        }
+    }
+
+    /// How old an unanswered packet may be.
+    fn tolerance(&self, rtt: &RttEstimator, max_ack_delay: Duration) -> Duration {
+        let usual = rtt.probe_timeout(max_ack_delay).max(rtt.smoothed() + LEAST_SLACK);
+        usual.max((self.stall * 5 / 4).min(LONGEST_TOLERANCE.max(usual)))
+    }
+
+    fn suspect_at(&self, oldest: Option<Instant>, rtt: &RttEstimator, max_ack_delay: Duration) -> Instant {
+        oldest.map_or(Instant::NEVER, |oldest| {
+            // What was sent before the last answer and is not lost yet was overtaken, or is about to be lost: the path
+            // lives, so that the clock starts again with the answer.
+            let floor = self.last_answer + (rtt.variation() * 4).max(LEAST_SLACK) + max_ack_delay;
+            (oldest + self.tolerance(rtt, max_ack_delay)).max(floor)
+        })
+    }
+
+    fn down_at(&self, rtt: &RttEstimator, max_ack_delay: Duration) -> Instant {
+        let twice = 2 * self.tolerance(rtt, max_ack_delay);
+        let silent_since = self.last_answer.min(self.since);
+        (silent_since + twice.max(LEAST_SILENCE)).max(self.since + self.tolerance(rtt, max_ack_delay))
+    }
+
+    /// A validating answer must come within this.
+    fn prompt(&self, rtt: &RttEstimator) -> Duration {
+        if rtt.is_measured() {
+            (2 * rtt.smoothed()).max(LEAST_SILENCE)
+        } else {
+            Duration::from_secs(3)
+        }
+    }
+
+    fn remember_stall(&mut self, now: Instant, age: Duration, rtt: &RttEstimator) {
+        if now.since(self.stall_at) >= STALLS_REMEMBERED {
+            self.stall = Duration::ZERO;
+        }
+        // A long round trip is a queue, which the estimator follows; a stall is what comes on top.
+        if age > self.stall && age > rtt.smoothed() + LEAST_SLACK {
+            self.stall = age;
+            self.stall_at = now;
+        }
+    }
+
+    fn fail(&mut self, now: Instant, why: &'static str) -> Option<Change> {
+        if self.condition != Condition::Probing {
+            if !self.link_gone {
+                self.trusted_at = match self.failures {
+                    0 => now,
+                    again => now + (TRUST_FIRST * (1 << (again - 1).min(5))).min(TRUST_LONGEST),
+                };
+                self.failures += 1;
+            }
+            self.next_probe = now + FIRST_PROBE;
+            self.probe_interval = FIRST_PROBE;
+        }
+        self.change(now, Condition::Down, why)
+    }
+
+    fn change(&mut self, now: Instant, to: Condition, why: &'static str) -> Option<Change> {
+        let from = std::mem::replace(&mut self.condition, to);
+        if from != Condition::Suspect || to != Condition::Active {
+            self.since = now;
+        }
+        self.answers = 0;
+        Some(Change { from, to, why })
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,187 @@
+//! Tests of the path's state machine: death, stalls, flapping, jitter.
+
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+const ACK_DELAY: Duration = Duration::from_millis(5);
+
+fn ms(milliseconds: u64) -> Instant {
+    Instant::from_millis(milliseconds)
+}
+
+fn steady(rtt_ms: u64) -> RttEstimator {
+    let mut rtt = RttEstimator::new();
+    for step in 0..100 {
+        rtt.update(Duration::from_millis(rtt_ms), Duration::ZERO, ms(step));
+    }
+    rtt
+}
+
+/// Probes and answers until the path is active; returns when.
+fn validate(path: &mut PathState, mut now: Instant, rtt: &RttEstimator) -> Instant {
+    for _ in 0..100_000 {
+        if path.wants_probe(now) {
+            let sent = now;
+            path.on_probe_sent(sent, rtt);
+            now += rtt.smoothed();
+            if path.on_acked(now, sent, rtt).is_some() {
+                return now;
+            }
+        }
+        if path.regain_trust(now).is_some() {
+            return now;
+        }
+        now += MS;
+    }
+    panic!("never active");
+}
+
+/// Sends every millisecond without an answer, until the path is down; returns (suspect, down).
+fn silence(path: &mut PathState, from: Instant, rtt: &RttEstimator) -> (Instant, Instant) {
+    let mut suspect = None;
+    let mut now = from;
+    loop {
+        if path.wants_probe(now) {
+            path.on_probe_sent(now, rtt);
+        }
+        if let Some(change) = path.on_silence(now, Some(from), rtt, ACK_DELAY) {
+            match change.to {
+                Condition::Suspect => suspect = Some(now),
+                Condition::Down => return (suspect.unwrap(), now),
+                other => panic!("{other:?}"),
+            }
+        }
+        now += MS;
+        assert!(now.since(from) < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn two_answers_validate() {
+    let rtt = steady(20);
+    let mut path = PathState::new(ms(0), false);
+    assert!(path.wants_probe(ms(0)));
+    let now = validate(&mut path, ms(0), &rtt);
+    assert!(path.is_usable());
+    assert!(now <= ms(45));
+}
+
+#[test]
+fn a_silent_death_is_suspected_after_one_round_trip() {
+    let rtt = steady(20);
+    let mut path = PathState::new(ms(0), false);
+    let now = validate(&mut path, ms(0), &rtt);
+    let (suspect, down) = silence(&mut path, now + 100 * MS, &rtt);
+    assert!(suspect.since(now + 100 * MS) <= 34 * MS);
+    assert!(down.since(now + 100 * MS) <= Duration::from_secs(1));
+}
+
+#[test]
+fn a_healed_path_is_back_within_two_seconds_and_a_flapping_one_is_held_off() {
+    let rtt = steady(20);
+    let mut path = PathState::new(ms(0), false);
+    let mut now = validate(&mut path, ms(0), &rtt);
+    let mut waits = Vec::new();
+    for _ in 0..7 {
+        let (_, down) = silence(&mut path, now + 3_000 * MS, &rtt);
+        now = validate(&mut path, down, &rtt);
+        waits.push(now.since(down).as_secs());
+    }
+    assert_eq!(waits, [0, 2, 4, 8, 16, 32, 60]);
+    // Two minutes without a failure make up for all.
+    path.on_acked(
+        now + Duration::from_secs(130),
+        now + Duration::from_secs(130) - 20 * MS,
+        &rtt,
+    );
+    assert_eq!(path.failures(), 0);
+}
+
+#[test]
+fn a_stall_is_suspected_once_and_kills_nothing() {
+    let rtt = steady(40);
+    let mut path = PathState::new(ms(0), false);
+    let mut now = validate(&mut path, ms(0), &rtt);
+    let mut suspicions = 0;
+    // Ten minutes with a stall of 200 to 500 ms every 20 s, data every 10 ms.
+    for stall in 0..30u64 {
+        let length = Duration::from_millis(500 - stall * 37 % 300);
+        let oldest = now;
+        let end = now + length;
+        while now < end {
+            if path.wants_probe(now) {
+                path.on_probe_sent(now, &rtt);
+            }
+            if let Some(change) = path.on_silence(now, Some(oldest), &rtt, ACK_DELAY) {
+                assert_ne!(change.to, Condition::Down, "stall {stall}");
+                suspicions += 1;
+            }
+            now += 5 * MS;
+        }
+        path.on_acked(now, oldest, &rtt);
+        assert!(path.is_usable());
+        for _ in 0..2_000 {
+            now += 10 * MS;
+            path.on_acked(now, now - 40 * MS, &rtt);
+            assert!(
+                path.on_silence(now, Some(now - 39 * MS), &rtt, ACK_DELAY)
+                    .is_none()
+            );
+        }
+    }
+    assert!(suspicions < 10, "{suspicions} suspicions in ten minutes");
+}
+
+#[test]
+fn a_link_that_went_visibly_is_down_at_once_and_probed_when_it_is_back() {
+    let rtt = steady(20);
+    let mut path = PathState::new(ms(0), true);
+    let now = validate(&mut path, ms(0), &rtt);
+    assert_eq!(path.on_link_gone(now).unwrap().to, Condition::Down);
+    assert!(!path.wants_probe(now + Duration::from_secs(600)));
+    assert_eq!(path.deadline(None, &rtt, ACK_DELAY), None);
+    path.on_link_back(now + Duration::from_secs(600));
+    assert!(path.wants_probe(now + Duration::from_secs(600)));
+    let back = validate(&mut path, now + Duration::from_secs(600), &rtt);
+    assert!(back.since(now + Duration::from_secs(600)) < 50 * MS);
+}
+
+#[test]
+fn dead_metered_paths_are_probed_rarely_and_others_every_second() {
+    for (metered, most) in [(false, 620), (true, 35)] {
+        let rtt = steady(20);
+        let mut path = PathState::new(ms(0), metered);
+        let now = validate(&mut path, ms(0), &rtt);
+        let (_, down) = silence(&mut path, now, &rtt);
+        let mut probes = 0;
+        let mut at = down;
+        while at < down + Duration::from_secs(600) {
+            if path.wants_probe(at) {
+                path.on_probe_sent(at, &rtt);
+                probes += 1;
+            }
+            at = path.deadline(None, &rtt, ACK_DELAY).unwrap().max(at + MS);
+        }
+        assert!(probes <= most && probes >= 20, "{probes}");
+    }
+}
+
+#[test]
+fn deadlines_always_lead_somewhere() {
+    let rtt = steady(20);
+    let mut path = PathState::new(ms(0), false);
+    let start = validate(&mut path, ms(0), &rtt);
+    let mut now = start;
+    let mut calls = 0;
+    while path.condition() != Condition::Down {
+        if path.wants_probe(now) {
+            path.on_probe_sent(now, &rtt);
+        }
+        path.on_silence(now, Some(start), &rtt, ACK_DELAY);
+        let next = path.deadline(Some(start), &rtt, ACK_DELAY).unwrap();
+        assert!(next > now || path.wants_probe(now), "no progress at {now:?}");
+        now = next.max(now);
+        calls += 1;
+        assert!(calls < 200);
+    }
+}
