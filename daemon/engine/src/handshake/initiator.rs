@@ -6,7 +6,7 @@ use snow::HandshakeState;
 use super::cookie::{self, Cookie};
 use super::keys::{PresharedKey, PrivateKey, PublicKey};
 use super::mac::{MAC_LEN, is_mac_128, mac_128, mac1_key};
-use super::noise::{EphemeralSeed, NO_PSK, PSK_PLACE, data_keys, state};
+use super::noise::{Ephemeral, NO_PSK, PSK_PLACE, data_keys, state};
 use super::payload::{InitiationPayload, ResponsePayload};
 use super::{HandshakeError, Keys};
 use crate::ids::ReceiverIndex;
@@ -40,9 +40,9 @@ impl Initiator {
         rng: &mut ChaCha12Rng,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
         let head = wire::head(Kind::Initiation, payload.receiver);
-        let seed = EphemeralSeed::default();
-        seed.draw(rng);
-        let mut state = state(local, Some(remote), head, &seed)?;
+        let ephemeral = Ephemeral::default();
+        ephemeral.draw(rng);
+        let mut state = state(local, Some(remote), head, &ephemeral)?;
         let psk = psk.map_or(&NO_PSK, PresharedKey::as_bytes);
         state
             .set_psk(PSK_PLACE, psk)

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_chacha::rand_core::RngCore;
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
@@ -23,31 +23,39 @@ pub(super) const NO_PSK: [u8; 32] = [0; 32];
 /// Both ends hash this first: another protocol, version or index never leads to the same keys.
 const PROLOGUE: &[u8] = b"sennit 1";
 
-/// The seed of the ephemeral key; given when the key is made, which for a responder is later than the rest.
-#[derive(Clone, Debug, Default)]
-pub(super) struct EphemeralSeed(Arc<OnceLock<Zeroizing<[u8; 32]>>>);
+/// The bytes of the ephemeral private key; drawn when the key is made, which for a responder is later than the rest.
+#[derive(Clone, Default)]
+pub(super) struct Ephemeral(Arc<OnceLock<Zeroizing<[u8; 32]>>>);
 
-impl EphemeralSeed {
-    /// Draws the seed. A second call changes nothing.
+impl Ephemeral {
+    /// Draws the bytes. A second call changes nothing.
     pub(super) fn draw(&self, rng: &mut ChaCha12Rng) {
         self.0.get_or_init(|| {
-            let mut seed = Zeroizing::new([0; 32]);
-            rng.fill_bytes(&mut *seed);
-            seed
+            let mut bytes = Zeroizing::new([0; 32]);
+            rng.fill_bytes(&mut *bytes);
+            bytes
         });
     }
 }
 
-impl Random for EphemeralSeed {
-    /// Called once, for 32 bytes; a second call would return the same.
+impl Random for Ephemeral {
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), snow::Error> {
-        let seed = self.0.get().ok_or(snow::Error::Rng)?;
-        ChaCha12Rng::from_seed(**seed).fill_bytes(out);
+        let bytes = self.0.get().ok_or(snow::Error::Rng)?;
+        if out.len() != bytes.len() {
+            return Err(snow::Error::Rng);
+        }
+        out.copy_from_slice(&**bytes);
         Ok(())
     }
 }
 
-struct Resolver(EphemeralSeed);
+impl std::fmt::Debug for Ephemeral {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ephemeral(hidden)")
+    }
+}
+
+struct Resolver(Ephemeral);
 
 impl CryptoResolver for Resolver {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
@@ -73,12 +81,12 @@ pub(super) fn state(
     local: &PrivateKey,
     remote: Option<&PublicKey>,
     head: [u8; 4],
-    seed: &EphemeralSeed,
+    ephemeral: &Ephemeral,
 ) -> Result<HandshakeState, HandshakeError> {
     let build = || -> Result<HandshakeState, snow::Error> {
         let params: NoiseParams = PROTOCOL.parse()?;
         let prologue = [PROLOGUE, &head].concat();
-        let builder = Builder::with_resolver(params, Box::new(Resolver(seed.clone())))
+        let builder = Builder::with_resolver(params, Box::new(Resolver(ephemeral.clone())))
             .local_private_key(local.as_bytes())?
             .prologue(&prologue)?
             .psk(PSK_PLACE as u8, &NO_PSK)?;

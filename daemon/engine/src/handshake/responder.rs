@@ -6,7 +6,7 @@ use snow::HandshakeState;
 use super::initiator::{HEAD_LEN, INITIATION_LEN, MAX_INITIATION_LEN};
 use super::keys::{PresharedKey, PrivateKey, PublicKey};
 use super::mac::{MAC_LEN, is_mac_128, mac_128, mac1_key};
-use super::noise::{EphemeralSeed, NO_PSK, PSK_PLACE, data_keys, state};
+use super::noise::{Ephemeral, NO_PSK, PSK_PLACE, data_keys, state};
 use super::payload::{InitiationPayload, ResponsePayload};
 use super::{HandshakeError, Keys};
 use crate::wire::{self, Kind, TAG_LEN};
@@ -23,7 +23,7 @@ pub struct Received {
     /// What it says.
     pub payload: InitiationPayload,
     state: HandshakeState,
-    seed: EphemeralSeed,
+    ephemeral: Ephemeral,
 }
 
 /// The parts of an initiation: what `mac1` covers, `mac1`, what `mac2` covers, `mac2`.
@@ -59,9 +59,9 @@ impl Responder {
             return Err(HandshakeError::NotForUs);
         }
         let receiver = wire::receiver_index(datagram).ok_or(HandshakeError::Malformed)?;
-        let seed = EphemeralSeed::default();
+        let ephemeral = Ephemeral::default();
         let head = wire::head(Kind::Initiation, receiver);
-        let mut state = state(local, None, head, &seed)?;
+        let mut state = state(local, None, head, &ephemeral)?;
         let mut payload = [0; MAX_INITIATION_LEN];
         let length = state
             .read_message(&parts.before_mac1[HEAD_LEN..], &mut payload)
@@ -76,7 +76,7 @@ impl Responder {
             client,
             payload,
             state,
-            seed,
+            ephemeral,
         })
     }
 }
@@ -89,7 +89,7 @@ impl Received {
         payload: &ResponsePayload,
         rng: &mut ChaCha12Rng,
     ) -> Result<(Keys, Vec<u8>), HandshakeError> {
-        self.seed.draw(rng);
+        self.ephemeral.draw(rng);
         let psk = psk.map_or(&NO_PSK, PresharedKey::as_bytes);
         self.state
             .set_psk(PSK_PLACE, psk)
