@@ -26,6 +26,7 @@ const CRATES: [(&str, &str); 5] = [
     ("openwrt-formats", "builder/formats"),
     ("sennit-engine", "daemon/engine"),
     ("sennit", "daemon/sennit"),
+    ("sennit-lab", "daemon/lab"),
     ("ci", "ci"),
 ];
 

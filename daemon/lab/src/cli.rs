@@ -1,0 +1,264 @@
+//! Command line: what the user typed, the one printer, and exit codes.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::contestant::{Kind, Tools, find_program};
+use crate::link::cellular::CELLS;
+use crate::scenario::Scenario;
+use crate::series::{ScenarioReport, Wishes, series};
+use crate::verdict::Standing;
+use crate::{Error, Exit, Result, interrupt, namespace, plot, report};
+
+/// A network lab: emulated links, scenarios and measurements for the bonding daemon sennit.
+#[derive(Parser)]
+#[command(
+    name = "sennit-lab",
+    version,
+    after_help = "Exit codes: 0 done and all goals reached, 1 wrong argument or scenario, 2 the machine is at fault, \
+                  3 a goal was missed, 130 interrupted."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The scenarios, one a line.
+    List,
+    /// Run scenarios, by name or as TOML files of your own.
+    Run {
+        /// Names as `list` shows them, or files.
+        #[arg(required = true)]
+        scenarios: Vec<String>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Run all scenarios of the benchmark, and write one report.
+    Bench {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// The shipped packet-delivery traces and their statistics.
+    Traces {
+        /// Make them anew from their seeds, into this folder.
+        #[arg(long, value_name = "FOLDER")]
+        write: Option<PathBuf>,
+    },
+    /// Remove what interrupted runs left behind.
+    Clean {
+        /// Also what a run that is still going on has made.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Args)]
+struct Options {
+    /// Length of each run in seconds, instead of the scenario's.
+    #[arg(long, value_parser = seconds)]
+    seconds: Option<f64>,
+    /// Runs of each contestant, instead of the scenario's.
+    #[arg(long)]
+    repeat: Option<u32>,
+    /// Who takes part, separated by commas: direct, wireguard-go, sennit.
+    #[arg(long, value_delimiter = ',', value_parser = contestant)]
+    contestants: Option<Vec<Kind>>,
+    /// Chance of the links: the same seed loses the same frames of the same traffic.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write all figures as JSON; `-` is stdout, instead of the table.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write plots (SVG) into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    plot: Option<PathBuf>,
+    /// The sennit program; without this option the one beside this program.
+    #[arg(long, value_name = "FILE", env = "SENNIT")]
+    sennit: Option<PathBuf>,
+    /// Also print the conditions of each run.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+fn contestant(name: &str) -> Result<Kind, String> {
+    Kind::parse(name).ok_or_else(|| format!("known are {}", Kind::names()))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.5..=86_400.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err("not within 0.5 to 86400".into())
+    }
+}
+
+/// Data on stdout, talk on stderr. A closed pipe is not an error of ours.
+struct Printer;
+
+impl Printer {
+    fn data(&self, text: &str) {
+        let _ = write!(std::io::stdout(), "{text}");
+    }
+
+    fn talk(&self, line: &str) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            // clap says 2 for usage errors, which here means that the machine is at fault.
+            return if error.use_stderr() { Exit::User } else { Exit::Ok };
+        }
+    };
+    match interrupt::listen().and_then(|()| execute(arguments.command)) {
+        Ok(exit) => exit,
+        Err(error) => {
+            Printer.talk(&format!("error: {error}"));
+            if !error.hint().is_empty() {
+                Printer.talk(&format!("hint: {}", error.hint()));
+            }
+            error.exit()
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<Exit> {
+    match command {
+        Command::List => {
+            for scenario in Scenario::all()? {
+                Printer.data(&format!("{:<22} {}\n", scenario.name, scenario.title));
+            }
+            Ok(Exit::Ok)
+        }
+        Command::Run { scenarios, options } => {
+            let found: Result<Vec<_>> = scenarios.iter().map(|name| Scenario::find(name)).collect();
+            run(found?, options)
+        }
+        Command::Bench { options } => run(
+            Scenario::all()?.into_iter().filter(|one| one.bench).collect(),
+            options,
+        ),
+        Command::Traces { write } => traces(write.as_deref()),
+        Command::Clean { all } => {
+            for name in namespace::clean(all) {
+                Printer.data(&format!("removed {name}\n"));
+            }
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+fn traces(folder: Option<&Path>) -> Result<Exit> {
+    for cell in CELLS {
+        let trace = cell
+            .trace()
+            .map_err(|error| Error::user(format!("trace {}: {error}", cell.name), ""))?;
+        if let Some(folder) = folder {
+            let file = folder.join(format!("{}.trace", cell.name));
+            std::fs::write(&file, trace.to_text()).map_err(|error| {
+                Error::user(
+                    format!("failed to write {}: {error}", file.display()),
+                    "name a folder that exists",
+                )
+            })?;
+        }
+        let statistics = trace.statistics();
+        Printer.data(&format!(
+            "{:<8} mean {:.1} Mbit/s, p10 {:.1}, p90 {:.1} (ratio {:.1}), {:.1} stalls of 200 ms or more a minute, \
+             longest pause {:.0} ms, repeats after {:.0} s\n",
+            cell.name,
+            statistics.mean / 1e6,
+            statistics.p10 / 1e6,
+            statistics.p90 / 1e6,
+            statistics.p90 / statistics.p10,
+            statistics.stalls_per_minute,
+            statistics.longest_pause.millis(),
+            trace.period().secs()
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+fn run(scenarios: Vec<Scenario>, options: Options) -> Result<Exit> {
+    namespace::clean(false);
+    let tools = Tools {
+        sennit: find_program(options.sennit)?,
+    };
+    let wishes = Wishes {
+        seconds: options.seconds,
+        repeat: options.repeat,
+        contestants: options.contestants,
+        seed: options.seed,
+    };
+    let json_on_stdout = options.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    let mut reports: Vec<ScenarioReport> = Vec::new();
+    for scenario in scenarios {
+        let done = series(wishes.applied(scenario), &wishes, &tools, &mut |line| {
+            Printer.talk(line)
+        })?;
+        if !json_on_stdout {
+            Printer.data(&report::table(&done));
+        }
+        if options.verbose {
+            report::conditions(&done)
+                .iter()
+                .for_each(|line| Printer.talk(line));
+        }
+        if let Some(folder) = &options.plot {
+            let files = plot::write(&done, folder)?;
+            Printer.talk(&format!("{} plots in {}", files.len(), folder.display()));
+        }
+        reports.push(done);
+        // After each scenario: a long benchmark that is interrupted keeps what it has.
+        if let Some(path) = &options.json {
+            write_json(path, &reports, json_on_stdout)?;
+        }
+    }
+    if json_on_stdout {
+        Printer.data(&format!("{:#}\n", report::json(&reports)));
+    }
+    Ok(exit(&reports))
+}
+
+fn write_json(path: &Path, reports: &[ScenarioReport], on_stdout: bool) -> Result<()> {
+    if on_stdout {
+        return Ok(());
+    }
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, format!("{:#}\n", report::json(reports)))
+        .and_then(|()| std::fs::rename(&partial, path))
+        .map_err(|error| {
+            Error::user(
+                format!("failed to write {}: {error}", path.display()),
+                "name a file that you may write",
+            )
+        })
+}
+
+/// A missed goal is worse than a run that could not be judged.
+fn exit(reports: &[ScenarioReport]) -> Exit {
+    let verdicts = || reports.iter().flat_map(|report| &report.verdicts);
+    if verdicts().any(|verdict| verdict.standing == Standing::Missed) {
+        return Exit::Missed;
+    }
+    let unjudged = verdicts().any(|verdict| verdict.standing == Standing::Unknown);
+    let void = reports
+        .iter()
+        .flat_map(|report| &report.entries)
+        .any(|entry| entry.runs == 0);
+    if unjudged || void {
+        Exit::Environment
+    } else {
+        Exit::Ok
+    }
+}

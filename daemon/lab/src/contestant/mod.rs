@@ -1,0 +1,138 @@
+//! Who carries the traffic: plain forwarding, WireGuard, and the bond itself. One file each.
+
+mod direct;
+pub mod process;
+mod sennit;
+mod wireguard;
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+pub use process::Process;
+pub use sennit::{find_program, status};
+
+use crate::scenario::{Scenario, Side, Variant};
+use crate::topology::Topology;
+use crate::traffic::Reach;
+use crate::{Error, Result};
+
+/// Those that the lab knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The kernel forwards, each WAN by itself: what there is without a bond.
+    Direct,
+    /// WireGuard in user space over the first WAN.
+    WireguardGo,
+    /// The bond.
+    Sennit,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::WireguardGo, Self::Sennit];
+
+    /// What it is called in scenarios and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::WireguardGo => "wireguard-go",
+            Self::Sennit => "sennit",
+        }
+    }
+
+    /// The one of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// All names, for messages.
+    pub fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+
+    /// Starts it, and waits until it carries packets.
+    pub fn start(
+        self,
+        topology: &Topology,
+        scenario: &Scenario,
+        variant: &Variant,
+        tools: &Tools,
+    ) -> Result<Started> {
+        match self {
+            Self::Direct => direct::start(topology, scenario),
+            Self::WireguardGo => wireguard::start(topology, scenario),
+            Self::Sennit => sennit::start(topology, scenario, variant, tools),
+        }
+    }
+}
+
+/// Programs that a run needs.
+#[derive(Clone, Debug, Default)]
+pub struct Tools {
+    /// The `sennit` program, if one was found.
+    pub sennit: Option<PathBuf>,
+}
+
+/// A running contestant; its processes end when this value is dropped.
+#[derive(Debug)]
+pub struct Started {
+    /// How the server is reached: once, or once a WAN.
+    pub reaches: Vec<Reach>,
+    /// Its processes.
+    pub processes: Vec<Process>,
+    /// Its tunnel interface at the client and at the server, if it has one.
+    pub tunnel: Option<(String, String)>,
+    /// Where its client's control socket is.
+    pub control: Option<PathBuf>,
+    /// Configuration, keys and logs; removed at the end.
+    folder: Option<TempDir>,
+}
+
+impl Started {
+    /// Fails if a process has ended by itself, with the end of its log.
+    pub fn check(&mut self) -> Result<()> {
+        self.processes.iter_mut().try_for_each(Process::check)
+    }
+
+    /// The folder of its files.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_ref().map(TempDir::path)
+    }
+
+    /// Processes of one end.
+    pub fn side(&mut self, side: Side) -> impl Iterator<Item = &mut Process> {
+        self.processes
+            .iter_mut()
+            .filter(move |process| process.side == side)
+    }
+}
+
+fn temporary_folder() -> Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("sennit-lab-")
+        .tempdir()
+        .map_err(|error| {
+            Error::environment(
+                format!("failed to make a temporary folder: {error}"),
+                "set TMPDIR to a folder with room",
+            )
+        })
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text)
+        .map_err(|error| Error::environment(format!("failed to write {}: {error}", path.display()), ""))
+}
+
+/// Lets LAN hosts out through the client's `interface`, under the client's own address.
+fn masquerade(topology: &Topology, interface: &str) -> Result<()> {
+    topology.client.output(
+        "nft",
+        &[&format!(
+            "table ip lab {{ chain out {{ type nat hook postrouting priority 100; \
+             ip saddr 192.168.77.0/24 oifname \"{interface}\" masquerade; }} }}"
+        )],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! The bond: the released program, run as its users run it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Process, Started, Tools, temporary_folder, write};
+use crate::scenario::{Scenario, Side, Variant};
+use crate::topology::{SERVER, Topology};
+use crate::traffic::Reach;
+use crate::{Error, Result, interrupt};
+
+const INNER_SERVER: &str = "10.73.0.1";
+const INNER_CLIENT: &str = "10.73.0.2";
+/// How long it may take to connect over all WANs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The `sennit` program: the one named, or the one beside this program.
+pub fn find_program(named: Option<PathBuf>) -> Result<Option<PathBuf>> {
+    if let Some(path) = named {
+        if path.is_file() {
+            return Ok(Some(path));
+        }
+        return Err(Error::user(format!("no program {}", path.display()), BUILD));
+    }
+    let own = std::env::current_exe().ok();
+    Ok(own
+        .and_then(|own| Some(own.parent()?.join("sennit")))
+        .filter(|path| path.is_file()))
+}
+
+const BUILD: &str = "cargo build --release -p sennit -p sennit-lab";
+
+pub(super) fn start(
+    topology: &Topology,
+    scenario: &Scenario,
+    variant: &Variant,
+    tools: &Tools,
+) -> Result<Started> {
+    let program = tools.sennit.as_deref().ok_or_else(|| {
+        Error::environment(
+            "the program sennit is not beside sennit-lab",
+            format!("{BUILD}, or name it with --sennit FILE"),
+        )
+    })?;
+    let folder = temporary_folder()?;
+    let place = |name: &str| folder.path().join(name);
+    let client_key = keygen(program, &place("client.key"))?;
+    let server_key = keygen(program, &place("server.key"))?;
+    write(
+        &place("server.toml"),
+        &server_configuration(folder.path(), &client_key),
+    )?;
+    write(
+        &place("client.toml"),
+        &client_configuration(folder.path(), &server_key, variant),
+    )?;
+    let mut processes = Vec::new();
+    for (side, host) in [(Side::Server, &topology.server), (Side::Client, &topology.client)] {
+        let mut command = host.command(program);
+        command
+            .args(["run", &side.to_string(), "--config"])
+            .arg(place(&format!("{side}.toml")));
+        processes.push(Process::start(side, command, place(&format!("{side}.log")))?);
+    }
+    let control = place("client.sock");
+    let wanted = scenario.links.len();
+    let mut seen = Value::Null;
+    let connected = interrupt::wait(PATIENCE, || {
+        processes.iter_mut().try_for_each(Process::check)?;
+        // Before the socket is there, there is nothing to ask.
+        if let Ok(answer) = status(&control) {
+            seen = answer;
+        }
+        Ok(seen["state"] == "connected" && active_paths(&seen) >= wanted)
+    })?;
+    if !connected {
+        let logs: Vec<String> = processes
+            .iter()
+            .map(|process| format!("{}:\n{}", process.side, process.log_end()))
+            .collect();
+        return Err(Error::environment(
+            format!(
+                "sennit did not connect over {wanted} WANs within {} s (state {}, {} active)\n{}",
+                PATIENCE.as_secs(),
+                seen["state"],
+                active_paths(&seen),
+                logs.join("\n")
+            ),
+            "the logs above say why",
+        ));
+    }
+    if scenario.uses_lan() {
+        // The server knows the client's own inner address only.
+        topology.client.output(
+            "nft",
+            &[&format!(
+                "table ip lab {{ chain out {{ type nat hook postrouting priority 100; \
+                 ip saddr 192.168.77.0/24 oifname \"sennit0\" snat to {INNER_CLIENT}; }} }}"
+            )],
+        )?;
+    }
+    let target = INNER_SERVER
+        .parse()
+        .map_err(|_| Error::environment("no inner address", ""))?;
+    Ok(Started {
+        reaches: vec![Reach {
+            name: "sennit".into(),
+            target,
+            device: None,
+        }],
+        processes,
+        tunnel: Some(("sennit0".into(), "sennit0".into())),
+        control: Some(control),
+        folder: Some(folder),
+    })
+}
+
+/// Asks a running client for its status.
+pub fn status(control: &Path) -> Result<Value> {
+    let failed = |error: std::io::Error| {
+        Error::environment(format!("failed to ask sennit for its status: {error}"), "")
+    };
+    let mut stream = UnixStream::connect(control).map_err(failed)?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .map_err(failed)?;
+    stream
+        .write_all(b"{\"version\":1,\"command\":\"status\"}\n")
+        .map_err(failed)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).map_err(failed)?;
+    let mut answer: Value = serde_json::from_str(&line)
+        .map_err(|error| Error::environment(format!("sennit's status is no JSON: {error}"), ""))?;
+    Ok(answer["ok"].take())
+}
+
+fn active_paths(status: &Value) -> usize {
+    let wans = status["wans"].as_array().into_iter().flatten();
+    wans.filter_map(|wan| wan["paths"].as_array())
+        .flatten()
+        .filter(|path| path["state"] == "active")
+        .count()
+}
+
+fn keygen(program: &Path, file: &Path) -> Result<String> {
+    let output = Command::new(program)
+        .args(["keygen", "--out"])
+        .arg(file)
+        .output()
+        .map_err(|error| {
+            Error::environment(format!("failed to run {}: {error}", program.display()), BUILD)
+        })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Error::environment(format!("sennit keygen failed: {said}"), BUILD));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn server_configuration(folder: &Path, client_key: &str) -> String {
+    let folder = folder.display();
+    format!(
+        "interface = \"sennit0\"\n\
+         log_level = \"info\"\n\
+         private_key_file = \"{folder}/server.key\"\n\
+         control = \"{folder}/server.sock\"\n\
+         state_dir = \"{folder}/server\"\n\
+         listen = [\"[::]:7300\"]\n\
+         address = [\"{INNER_SERVER}/24\", \"fd73:656e:6e69:7400::1/64\"]\n\
+         nat = false\n\
+         [[client]]\n\
+         name = \"lab\"\n\
+         public_key = \"{client_key}\"\n\
+         address = [\"{INNER_CLIENT}\", \"fd73:656e:6e69:7400::2\"]\n"
+    )
+}
+
+fn client_configuration(folder: &Path, server_key: &str, variant: &Variant) -> String {
+    let (folder, mode) = (folder.display(), &variant.mode);
+    format!(
+        "interface = \"sennit0\"\n\
+         log_level = \"info\"\n\
+         private_key_file = \"{folder}/client.key\"\n\
+         control = \"{folder}/client.sock\"\n\
+         state_dir = \"{folder}/client\"\n\
+         mode = \"{mode}\"\n\
+         route = \"default\"\n\
+         [server]\n\
+         address = \"{SERVER}:7300\"\n\
+         public_key = \"{server_key}\"\n\
+         [wans]\n\
+         include = [\"wan*\"]\n"
+    )
+}

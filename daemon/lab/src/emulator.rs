@@ -1,0 +1,496 @@
+//! The emulator at work: one real-time thread that carries frames between the ends of all links.
+//!
+//! It may be late, but it never guesses: frames are stamped by the kernel when they arrive, so that a late wake-up
+//! does not change what a link does with them, and how late each delivery was is measured and reported.
+//!
+//! One thread for all links, because on a small machine every further one only adds wake-ups.
+
+use std::os::fd::AsFd;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::histogram::Histogram;
+use crate::link::{Change, Counters, Direction, Shape};
+use crate::namespace::Namespace;
+use crate::sys::clock;
+use crate::sys::packet::{PacketSocket, SEND_BATCH};
+use crate::sys::thread::{EMULATOR_PRIORITY, real_time};
+use crate::time::Nanos;
+use crate::{Error, Result};
+
+/// Ethernet header and an IP packet of 1500 bytes. Anything longer is a super-packet that no wire would carry.
+pub const MAX_FRAME: usize = 1514;
+/// Width of a bin of the timelines.
+pub const BIN: Nanos = Nanos(10_000_000);
+/// While frames come, the rings are looked at this often; less would cost wake-ups, more would cost delay.
+const TICK: Nanos = Nanos(100_000);
+/// Never sleep less than this: deliveries that are due within it go out together.
+const SHORTEST_SLEEP: Nanos = Nanos(30_000);
+/// How soon a command is seen while nothing happens.
+const IDLE: Nanos = Nanos(5_000_000);
+
+/// An interface of a link's end and the host behind it.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Its name in the WAN's namespace.
+    pub interface: String,
+    /// MAC address of the host.
+    pub host: [u8; 6],
+}
+
+/// A link to be emulated.
+#[derive(Debug)]
+pub struct LinkPlan<'a> {
+    /// Where its interfaces are.
+    pub namespace: &'a Namespace,
+    /// The clients' side: usually one, two if there is a neighbour.
+    pub near: Vec<Port>,
+    /// The server's side.
+    pub far: String,
+    /// From near to far.
+    pub up: Shape,
+    /// From far to near.
+    pub down: Shape,
+}
+
+/// Which way through a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Way {
+    /// From the client to the server.
+    Up,
+    /// From the server to the client.
+    Down,
+}
+
+/// What happened in one bin of a timeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bin {
+    /// Bytes of frames delivered.
+    pub bytes: u32,
+    /// The most bytes that were queued.
+    pub queued: u32,
+}
+
+/// One direction of a link, as it was.
+#[derive(Clone, Debug)]
+pub struct DirectionReport {
+    /// Frames and what became of them.
+    pub counters: Counters,
+    /// In bins of [`BIN`] from the emulator's start.
+    pub bins: Vec<Bin>,
+    /// Time in queue and jitter of delivered frames: what the link added to its plain delay.
+    pub added_delay: Histogram,
+}
+
+/// One link, as it was.
+#[derive(Clone, Debug)]
+pub struct LinkReport {
+    /// From the client to the server.
+    pub up: DirectionReport,
+    /// From the server to the client.
+    pub down: DirectionReport,
+}
+
+impl LinkReport {
+    /// One of the directions.
+    pub fn way(&self, way: Way) -> &DirectionReport {
+        match way {
+            Way::Up => &self.up,
+            Way::Down => &self.down,
+        }
+    }
+}
+
+/// What the emulator did, and how well.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// When it began.
+    pub started: Nanos,
+    /// When this was asked for.
+    pub until: Nanos,
+    /// Each link.
+    pub links: Vec<LinkReport>,
+    /// How late frames were handed to the kernel after they were due.
+    pub lateness: Histogram,
+    /// Frames that the kernel dropped before the emulator saw them (its sockets' rings were full).
+    pub socket_drops: u64,
+    /// Frames that an interface refused when they were delivered.
+    pub send_failures: u64,
+    /// Frames over [`MAX_FRAME`]: none may come.
+    pub oversize: u64,
+    /// Whether the thread had real-time priority.
+    pub real_time: bool,
+    /// Processor time that it took, in nanoseconds; what the kernel does for the receiver on delivery is in it.
+    pub cpu: u64,
+}
+
+enum Command {
+    Change { link: usize, way: Way, change: Change },
+    Report(Sender<Report>),
+}
+
+/// A running emulator, stopped when this value is dropped.
+#[derive(Debug)]
+pub struct Emulator {
+    commands: Option<Sender<Command>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Emulator {
+    /// Starts carrying frames. All chance comes from `seed`.
+    pub fn start(plans: Vec<LinkPlan<'_>>, seed: u64) -> Result<Self> {
+        let now = clock::now();
+        let mut links = Vec::new();
+        for (number, plan) in plans.into_iter().enumerate() {
+            links.push(Link::open(plan, seed, number as u64, now)?);
+        }
+        let (commands, inbox) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("emulator".into())
+            .spawn(move || Worker::new(links, now).work(&inbox))
+            .map_err(|error| Error::environment(format!("failed to start a thread: {error}"), ""))?;
+        Ok(Self {
+            commands: Some(commands),
+            thread: Some(thread),
+        })
+    }
+
+    /// Changes a link; takes effect within 5 ms.
+    pub fn change(&self, link: usize, way: Way, change: Change) {
+        self.send(Command::Change { link, way, change });
+    }
+
+    /// What happened so far.
+    pub fn report(&self) -> Result<Report> {
+        let (answer, question) = mpsc::channel();
+        self.send(Command::Report(answer));
+        question
+            .recv()
+            .map_err(|_| Error::environment("the emulator ended by itself", "this is a bug of the lab"))
+    }
+
+    fn send(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            // Fails only if the thread has ended, which `report` tells.
+            let _ = commands.send(command);
+        }
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+type Frame = Box<[u8]>;
+
+/// A direction with its measurements.
+struct Lane {
+    direction: Direction<Frame>,
+    /// Arrivals of two ports may interleave; a link's time does not go back.
+    last_arrival: Nanos,
+    bins: Vec<Bin>,
+    added_delay: Histogram,
+}
+
+impl Lane {
+    fn new(shape: Shape, seed: u64, stream: u64, now: Nanos) -> Self {
+        Self {
+            direction: Direction::new(shape, seed, stream, now),
+            last_arrival: now,
+            bins: Vec::new(),
+            added_delay: Histogram::new(),
+        }
+    }
+
+    fn arrive(&mut self, at: Nanos, bytes: &[u8], pool: &mut Vec<Frame>, since_start: Nanos) {
+        self.last_arrival = self.last_arrival.max(at);
+        let mut frame = pool
+            .pop()
+            .unwrap_or_else(|| vec![0; MAX_FRAME + 2].into_boxed_slice());
+        // The length travels in the last two bytes, so that a frame is one pointer.
+        let length = bytes.len().min(MAX_FRAME);
+        frame[..length].copy_from_slice(&bytes[..length]);
+        frame[MAX_FRAME..].copy_from_slice(&(length as u16).to_le_bytes());
+        self.direction.arrive(self.last_arrival, length as u32, frame);
+        let queued = self.direction.queued_bytes() as u32;
+        let bin = self.bin(since_start);
+        bin.queued = bin.queued.max(queued);
+    }
+
+    fn bin(&mut self, since_start: Nanos) -> &mut Bin {
+        let index = (since_start.0 / BIN.0) as usize;
+        if self.bins.len() <= index {
+            self.bins.resize(index + 1, Bin::default());
+        }
+        &mut self.bins[index]
+    }
+
+    fn report(&self) -> DirectionReport {
+        DirectionReport {
+            counters: self.direction.counters(),
+            bins: self.bins.clone(),
+            added_delay: self.added_delay.clone(),
+        }
+    }
+}
+
+struct Link {
+    near: Vec<(PacketSocket, [u8; 6])>,
+    far: PacketSocket,
+    up: Lane,
+    down: Lane,
+}
+
+impl Link {
+    fn open(plan: LinkPlan<'_>, seed: u64, number: u64, now: Nanos) -> Result<Self> {
+        let (ports, far) = (plan.near, plan.far);
+        let (near, far) = plan.namespace.run(move || {
+            let open = |interface: &str| {
+                PacketSocket::open(interface).map_err(|error| {
+                    Error::environment(
+                        format!("failed to open a packet socket on {interface}: {error}"),
+                        "use a kernel with packet sockets and memory-mapped rings (CONFIG_PACKET)",
+                    )
+                })
+            };
+            let near: Result<Vec<_>> = ports
+                .iter()
+                .map(|port| Ok((open(&port.interface)?, port.host)))
+                .collect();
+            Ok((near?, open(&far)?))
+        })?;
+        Ok(Self {
+            near,
+            far,
+            up: Lane::new(plan.up, seed, number * 2, now),
+            down: Lane::new(plan.down, seed, number * 2 + 1, now),
+        })
+    }
+}
+
+struct Worker {
+    links: Vec<Link>,
+    pool: Vec<Frame>,
+    batch: Vec<Frame>,
+    started: Nanos,
+    lateness: Histogram,
+    socket_drops: u64,
+    send_failures: u64,
+    oversize: u64,
+    real_time: bool,
+}
+
+impl Worker {
+    fn new(links: Vec<Link>, started: Nanos) -> Self {
+        Self {
+            links,
+            pool: Vec::new(),
+            batch: Vec::with_capacity(SEND_BATCH),
+            started,
+            lateness: Histogram::new(),
+            socket_drops: 0,
+            send_failures: 0,
+            oversize: 0,
+            real_time: false,
+        }
+    }
+
+    fn work(mut self, inbox: &Receiver<Command>) {
+        self.real_time = real_time(EMULATOR_PRIORITY);
+        loop {
+            match inbox.try_recv() {
+                Ok(Command::Change { link, way, change }) => self.change(link, way, change),
+                // The other side may have given up waiting.
+                Ok(Command::Report(answer)) => drop(answer.send(self.report())),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return,
+            }
+            let received = self.receive();
+            self.deliver();
+            self.sleep(received);
+        }
+    }
+
+    /// Takes all frames that came; true if there were any.
+    fn receive(&mut self) -> bool {
+        let (now, offset, started) = (clock::now(), clock::wall_offset(), self.started);
+        let (pool, oversize) = (&mut self.pool, &mut self.oversize);
+        let mut any = false;
+        for Link { near, far, up, down } in &mut self.links {
+            let mut take = |socket: &mut PacketSocket, lane: &mut Lane| {
+                while socket.receive(|frame| {
+                    *oversize += u64::from(frame.length > MAX_FRAME);
+                    let at = Nanos(frame.wall_time.saturating_sub(offset)).min(now);
+                    lane.arrive(at, frame.bytes, pool, at.since(started));
+                }) {
+                    any = true;
+                }
+            };
+            for (socket, _) in near {
+                take(socket, up);
+            }
+            take(far, down);
+        }
+        any
+    }
+
+    /// Hands over all frames that are due.
+    fn deliver(&mut self) {
+        let started = self.started;
+        for link in &mut self.links {
+            for way in [Way::Up, Way::Down] {
+                loop {
+                    let now = clock::now();
+                    let lane = if way == Way::Up {
+                        &mut link.up
+                    } else {
+                        &mut link.down
+                    };
+                    lane.direction.advance(now);
+                    let delay = lane.direction.shape().delay;
+                    let mut bytes = 0;
+                    while self.batch.len() < SEND_BATCH {
+                        let Some(delivery) = lane.direction.deliver(now) else {
+                            break;
+                        };
+                        self.lateness.record(clock::now().since(delivery.due));
+                        lane.added_delay
+                            .record(delivery.due.since(delivery.arrived + delay));
+                        bytes += contents(&delivery.frame).len() as u32;
+                        self.batch.push(delivery.frame);
+                    }
+                    if self.batch.is_empty() {
+                        break;
+                    }
+                    lane.bin(now.since(started)).bytes += bytes;
+                    let failures = match way {
+                        Way::Up => send(&link.far, self.batch.iter().map(contents)),
+                        Way::Down => link
+                            .near
+                            .iter()
+                            .map(|(socket, host)| {
+                                let others: Vec<[u8; 6]> = link.near.iter().map(|(_, host)| *host).collect();
+                                let meant = |frame: &&[u8]| is_for(frame, *host, &others);
+                                send(socket, self.batch.iter().map(contents).filter(meant))
+                            })
+                            .sum(),
+                    };
+                    self.send_failures += failures;
+                    self.pool.append(&mut self.batch);
+                }
+            }
+        }
+    }
+
+    fn sleep(&self, received: bool) {
+        let lanes = self.links.iter().flat_map(|link| [&link.up, &link.down]);
+        let next = lanes
+            .filter_map(|lane| lane.direction.next_delivery())
+            .min()
+            .unwrap_or(Nanos::NEVER);
+        let now = clock::now();
+        if received {
+            // More will come: waiting for the socket would wake up once a frame.
+            clock::sleep_until(next.min(now + TICK).max(now + SHORTEST_SLEEP));
+            return;
+        }
+        let wait = next.since(now).min(IDLE).max(SHORTEST_SLEEP);
+        let sockets = self
+            .links
+            .iter()
+            .flat_map(|link| link.near.iter().map(|(socket, _)| socket).chain([&link.far]));
+        let mut files: Vec<PollFd<'_>> = sockets
+            .map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN))
+            .collect();
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: wait.0 as i64,
+        };
+        // Whatever ends the wait, the sockets are looked at next. An interface that is down reports an error at
+        // once and for ever: it must not make this a busy loop.
+        if poll(&mut files, Some(&timeout)).is_ok()
+            && files
+                .iter()
+                .any(|file| file.revents().intersects(PollFlags::ERR | PollFlags::HUP))
+        {
+            clock::sleep_until(now + Nanos(wait.0.min(TICK.0 * 5)));
+        }
+    }
+
+    fn change(&mut self, link: usize, way: Way, change: Change) {
+        let now = clock::now();
+        if let Some(link) = self.links.get_mut(link) {
+            let lane = if way == Way::Up {
+                &mut link.up
+            } else {
+                &mut link.down
+            };
+            lane.direction.change(now.max(lane.last_arrival), change);
+        }
+    }
+
+    fn report(&mut self) -> Report {
+        let sockets = self
+            .links
+            .iter()
+            .flat_map(|link| link.near.iter().map(|(socket, _)| socket).chain([&link.far]));
+        self.socket_drops += sockets.map(PacketSocket::dropped).sum::<u64>();
+        Report {
+            started: self.started,
+            until: clock::now(),
+            links: self
+                .links
+                .iter()
+                .map(|link| LinkReport {
+                    up: link.up.report(),
+                    down: link.down.report(),
+                })
+                .collect(),
+            lateness: self.lateness.clone(),
+            socket_drops: self.socket_drops,
+            send_failures: self.send_failures,
+            oversize: self.oversize,
+            real_time: self.real_time,
+            cpu: clock::thread_cpu(),
+        }
+    }
+}
+
+/// A frame without the room after it.
+fn contents(frame: &Frame) -> &[u8] {
+    let length = u16::from_le_bytes([frame[MAX_FRAME], frame[MAX_FRAME + 1]]);
+    &frame[..usize::from(length)]
+}
+
+/// Whether a switch would send a frame to this host: it is meant for it, for many, or for nobody it knows.
+fn is_for(frame: &[u8], host: [u8; 6], all: &[[u8; 6]]) -> bool {
+    let Some(target) = frame.get(..6) else {
+        return false;
+    };
+    target[0] & 1 == 1 || target == host || !all.iter().any(|known| target == known)
+}
+
+/// Sends all frames; how many the interface refused.
+fn send<'a>(socket: &PacketSocket, frames: impl Iterator<Item = &'a [u8]>) -> u64 {
+    let frames: Vec<&[u8]> = frames.collect();
+    let mut rest = frames.as_slice();
+    let mut failures = 0;
+    while !rest.is_empty() {
+        // A frame that cannot be sent (the interface is down) must not hold up those behind it.
+        let sent = socket.send(rest).unwrap_or(0);
+        if sent == 0 {
+            failures += 1;
+            rest = &rest[1..];
+        } else {
+            rest = &rest[sent..];
+        }
+    }
+    failures
+}
