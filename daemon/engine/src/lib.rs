@@ -14,11 +14,13 @@
 pub mod buffer;
 pub mod congestion;
 pub mod crypto;
+pub mod flow;
 pub mod handshake;
 pub mod ids;
 pub mod inner;
 pub mod path;
 pub mod replay;
+pub mod resequencer;
 pub mod settings;
 pub mod time;
 pub mod wire;

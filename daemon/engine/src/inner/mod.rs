@@ -10,6 +10,8 @@ pub mod offload;
 pub mod packet;
 pub mod piece;
 pub mod segment;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use context::{Compressor, ContextId, Decompressor};
 pub use offload::VirtioHeader;

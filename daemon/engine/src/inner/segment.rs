@@ -56,20 +56,18 @@ impl SegmentHeader {
     }
 }
 
-/// Completes the checksum of a packet that left it to the network card.
-pub fn complete_checksum(packet: &mut [u8], parsed: &Parsed) {
-    let (at, length) = match parsed.key.protocol {
-        protocol::TCP if parsed.transport_len >= 20 => (16, packet.len() - parsed.header_len),
-        protocol::UDP if parsed.transport_len == 8 => (6, packet.len() - parsed.header_len),
-        _ => return,
-    };
-    let at = parsed.header_len + at;
-    packet[at..at + 2].fill(0);
-    let pseudo = checksum::pseudo(packet::addresses(packet), parsed.key.protocol, length);
-    let sum = !checksum::fold(checksum::add(pseudo, &packet[parsed.header_len..]));
-    // Zero would mean "no checksum" for UDP; for TCP both forms of zero are the same.
+/// Completes a checksum that was left to the network card: over all from `start` on, at `offset` from there, where the
+/// sum over the pseudo header stands already. False if it would lie outside of the packet.
+pub fn complete_checksum(packet: &mut [u8], start: u16, offset: u16) -> bool {
+    let (start, at) = (usize::from(start), usize::from(start) + usize::from(offset));
+    if at + 2 > packet.len() {
+        return false;
+    }
+    let sum = !checksum::fold(checksum::add(0, &packet[start..]));
+    // Zero would mean "no checksum" for UDP; elsewhere both forms of zero are the same.
     let sum = if sum == 0 { 0xffff } else { sum };
     packet[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    true
 }
 
 /// Cuts a super-segment at the borders that its sender gave it into whole packets, appended to `memory`, and calls
@@ -101,7 +99,16 @@ pub fn cut_at_borders(
                 tcp[13] &= !(tcp_flags::PSH | tcp_flags::FIN);
             }
         }
-        complete_checksum(packet, parsed);
+        let offset = if parsed.key.protocol == protocol::TCP {
+            16
+        } else {
+            6
+        };
+        let at = parsed.header_len + offset;
+        let addresses = packet::addresses(packet);
+        let pseudo = checksum::pseudo(addresses, parsed.key.protocol, packet.len() - parsed.header_len);
+        packet[at..at + 2].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+        complete_checksum(packet, parsed.header_len as u16, offset as u16);
         each(memory.split().freeze());
     }
 }

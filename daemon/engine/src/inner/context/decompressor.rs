@@ -229,12 +229,11 @@ impl Segment {
         self.variable.tcp_flags |= last.variable.tcp_flags & (tcp_flags::PSH | tcp_flags::FIN);
     }
 
-    /// Cuts off the first `bytes` of payload.
-    pub fn cut_front(&mut self, bytes: u32) {
-        if bytes > 0 {
-            self.variable.sequence = self.variable.sequence.wrapping_add(bytes);
-            self.variable.tcp_flags &= !tcp_flags::CWR;
-        }
+    /// Cuts off the first `bytes` of payload, and with them the further options, whose bytes are returned.
+    pub fn cut_front(&mut self, bytes: u32) -> usize {
+        self.variable.sequence = self.variable.sequence.wrapping_add(bytes);
+        self.variable.tcp_flags &= !tcp_flags::CWR;
+        usize::from(std::mem::take(&mut self.options))
     }
 
     /// Something was cut off behind.
