@@ -12,8 +12,10 @@
 //! **Invariant:** what a peer sends sizes no allocation beyond the limits written beside each buffer.
 
 pub mod buffer;
+pub mod client;
 pub mod congestion;
 pub mod crypto;
+pub mod event;
 pub mod flow;
 pub mod handshake;
 pub mod ids;
@@ -21,6 +23,14 @@ pub mod inner;
 pub mod path;
 pub mod replay;
 pub mod resequencer;
+pub mod scheduler;
+pub mod server;
+mod session;
 pub mod settings;
+mod store;
 pub mod time;
 pub mod wire;
+
+pub use client::{Client, ClientConfig};
+pub use server::{ClientEntry, Server, ServerConfig};
+pub use session::Transmit;

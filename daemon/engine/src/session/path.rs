@@ -1,0 +1,226 @@
+//! One path of a session: its estimators, its state, and what it still has to say to its other end.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::congestion::{self, Controller};
+use crate::event::{PathCounters, PathStatus};
+use crate::ids::{NetworkPath, PathId, WanId};
+use crate::inner::ContextId;
+use crate::path::delay::{DelayEstimator, PeerClock};
+use crate::path::mtu::MtuDiscovery;
+use crate::path::pacer::Pacer;
+use crate::path::received::Received;
+use crate::path::rtt::RttEstimator;
+use crate::path::sent::SentPackets;
+use crate::path::state::Condition;
+use crate::path::state::PathState;
+use crate::replay::ReplayWindow;
+use crate::scheduler::PathView;
+use crate::session::Side;
+use crate::settings::{BytesPerSecond, Priority, WanSettings};
+use crate::store::PieceId;
+use crate::time::Instant;
+
+/// Longest time that our peer waits before it acknowledges.
+pub(super) const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
+/// Largest IP packet that is tried.
+const LARGEST_PACKET: usize = 1500;
+/// Bytes sent to an address that has not proved itself, for each byte that came from it.
+const AMPLIFICATION: u64 = 3;
+
+/// What one packet carried, apart from what nobody misses.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Carried {
+    pub(super) pieces: smallvec::SmallVec<[PieceId; 4]>,
+    pub(super) contexts: smallvec::SmallVec<[ContextId; 2]>,
+    /// The largest packet number that an acknowledgement in it covered, and the path.
+    pub(super) acknowledged: Option<(PathId, u64)>,
+    /// The number of the WAN status in it.
+    pub(super) status: Option<u32>,
+    /// The size that it probed.
+    pub(super) probe: Option<usize>,
+}
+
+/// One path.
+#[derive(Debug)]
+pub(super) struct Path {
+    pub(super) id: PathId,
+    pub(super) wan: WanId,
+    pub(super) network: NetworkPath,
+    pub(super) settings: WanSettings,
+    pub(super) state: PathState,
+    /// Why it is in this state, for people.
+    pub(super) why: &'static str,
+    pub(super) rtt: RttEstimator,
+    pub(super) delay: DelayEstimator,
+    pub(super) sent: SentPackets<Carried>,
+    pub(super) received: Received,
+    pub(super) replay: ReplayWindow,
+    pub(super) pacer: Pacer,
+    pub(super) mtu: MtuDiscovery,
+    pub(super) congestion: Box<dyn Controller>,
+    /// In redundant mode: what another WAN sent first and this one still has to.
+    pub(super) copies: VecDeque<PieceId>,
+    /// The other end's address has proved that it receives what is sent there.
+    pub(super) validated: bool,
+    /// A challenge of ours that waits for its answer.
+    pub(super) challenge: Option<[u8; 8]>,
+    /// An answer that we owe.
+    pub(super) response: Option<[u8; 8]>,
+    /// A new address of the other end, until it has answered the challenge.
+    pub(super) moving: Option<Move>,
+    /// The status that the client tells the server; its number, and whether it waits to be sent or acknowledged.
+    pub(super) status_number: u32,
+    pub(super) status_wanted: bool,
+    pub(super) status_unconfirmed: bool,
+    /// It could have sent and had nothing: rate samples say what was offered, not what the path can do.
+    pub(super) app_limited: bool,
+    pub(super) counters: PathCounters,
+}
+
+/// The other end seems to have a new address.
+#[derive(Debug)]
+pub(super) struct Move {
+    pub(super) network: NetworkPath,
+    pub(super) challenge: [u8; 8],
+    pub(super) ask_at: Instant,
+    pub(super) asked: u8,
+}
+
+impl Path {
+    pub(super) fn new(
+        now: Instant,
+        side: Side,
+        peer_clock: &PeerClock,
+        id: PathId,
+        wan: WanId,
+        network: NetworkPath,
+        settings: WanSettings,
+    ) -> Self {
+        let congestion = congestion::create(congestion::Algorithm::Fixed(BytesPerSecond(6_000_000)));
+        let mut path = Self {
+            id,
+            wan,
+            network,
+            settings,
+            state: PathState::new(now, settings.metered),
+            why: "new",
+            rtt: RttEstimator::new(),
+            delay: DelayEstimator::new(peer_clock),
+            sent: SentPackets::new(id),
+            received: Received::new(id),
+            replay: ReplayWindow::new(),
+            pacer: Pacer::new(congestion.pacing_rate()),
+            mtu: MtuDiscovery::new(network.remote.is_ipv6(), LARGEST_PACKET),
+            congestion,
+            copies: VecDeque::new(),
+            // The client chose the address itself; the server must see that it answers.
+            validated: side == Side::Client,
+            challenge: None,
+            response: None,
+            moving: None,
+            status_number: 0,
+            status_wanted: side == Side::Client,
+            status_unconfirmed: side == Side::Client,
+            app_limited: true,
+            counters: PathCounters::default(),
+        };
+        path.set_settings(now, side, settings);
+        path
+    }
+
+    pub(super) fn set_settings(&mut self, now: Instant, side: Side, settings: WanSettings) {
+        self.settings = settings;
+        self.state.set_metered(settings.metered);
+        let limit = match side {
+            Side::Client => settings.limit_up,
+            Side::Server => settings.limit_down,
+        };
+        self.pacer.set_limit(now, limit);
+        self.congestion.set_limit(limit);
+        if side == Side::Client {
+            self.status_changed(now);
+        }
+    }
+
+    /// The server must be told again what the user wants of this WAN.
+    pub(super) fn status_changed(&mut self, _now: Instant) {
+        self.status_number = self.status_number.wrapping_add(1);
+        self.status_wanted = true;
+        self.status_unconfirmed = true;
+    }
+
+    /// The packet that told it is lost.
+    pub(super) fn status_lost(&mut self) {
+        if self.status_unconfirmed {
+            self.status_wanted = true;
+        }
+    }
+
+    /// May carry new data.
+    pub(super) fn is_usable(&self) -> bool {
+        self.validated
+            && self.state.condition() == Condition::Active
+            && self.settings.priority != Priority::Off
+    }
+
+    /// As the scheduler sees it.
+    pub(super) fn view(&self) -> PathView {
+        PathView {
+            wan: self.wan,
+            priority: self.settings.priority,
+            usable: self.is_usable(),
+            one_way: self.delay.smoothed().unwrap_or(0),
+            rate: self.rate(),
+        }
+    }
+
+    /// What the path delivers, as far as it is known.
+    pub(super) fn rate(&self) -> BytesPerSecond {
+        self.congestion.bandwidth()
+    }
+
+    /// Bytes that may be sent to an address that has not proved itself.
+    pub(super) fn amplification_room(&self) -> u64 {
+        if self.validated {
+            return u64::MAX;
+        }
+        (self.counters.received_bytes * AMPLIFICATION).saturating_sub(self.counters.sent_bytes)
+    }
+
+    pub(super) fn window_room(&self) -> u64 {
+        self.congestion.window().saturating_sub(self.sent.in_flight())
+    }
+
+    /// How long silence is ordinary.
+    pub(super) fn silence_limit(&self) -> Duration {
+        (self.rtt.probe_timeout(MAX_ACK_DELAY) * 2).max(Duration::from_millis(500))
+    }
+
+    /// Bytes that IP and UDP add to a datagram.
+    pub(super) fn outer_overhead(&self) -> usize {
+        if self.network.remote.is_ipv6() { 48 } else { 28 }
+    }
+
+    pub(super) fn status(&self, _now: Instant) -> PathStatus {
+        PathStatus {
+            id: self.id,
+            wan: self.wan,
+            network: self.network,
+            condition: self.state.condition(),
+            why: self.why,
+            priority: self.settings.priority,
+            rtt: self.rtt.is_measured().then(|| self.rtt.smoothed()),
+            rtt_minimum: self.rtt.is_measured().then(|| self.rtt.minimum()),
+            one_way: self.delay.smoothed(),
+            queue: self.delay.queue(),
+            rate: self.rate(),
+            window: self.congestion.window(),
+            in_flight: self.sent.in_flight(),
+            congestion: self.congestion.state_name(),
+            mtu: self.mtu.current_packet() as u16,
+            counters: self.counters,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What is due: losses, silence, acknowledgements, holes, and the hint of how long holes are worth waiting for.
+
+use std::time::Duration;
+
+use super::path::MAX_ACK_DELAY;
+use super::path::Path;
+use super::{HINT_EVERY, Session};
+use crate::event::Event;
+use crate::path::state::{Change, Condition};
+use crate::time::Instant;
+use crate::wire::frame::{self, HoldHint};
+
+/// How often what lies idle is looked for; done when something else is due, so that it wakes nobody.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
+/// Added to the measured skew: what the operating systems on both ends add.
+const SKEW_MARGIN: Duration = Duration::from_millis(4);
+/// Longest time that a hole is worth: far under Linux's shortest retransmission time-out.
+const LONGEST_HOLD: Duration = Duration::from_millis(150);
+
+impl Session {
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        if self.old_keys.as_ref().is_some_and(|(_, until)| now >= *until) {
+            self.old_keys = None;
+        }
+        for index in 0..self.paths.len() {
+            self.detect_losses(now, index);
+            let oldest = self.paths[index].sent.oldest_unacknowledged();
+            let path = &mut self.paths[index];
+            let silent = path.state.on_silence(now, oldest, &path.rtt, MAX_ACK_DELAY);
+            let trusted = path.state.regain_trust(now);
+            self.changed(now, index, silent);
+            self.changed(now, index, trusted);
+        }
+        if !self.paths.iter().any(Path::is_usable) {
+            // Nothing better lives: whatever answers is used, however often it failed.
+            for index in 0..self.paths.len() {
+                let change = self.paths[index].state.trust_now(now);
+                self.changed(now, index, change);
+            }
+        }
+        self.after_input(now);
+        self.resequencer.on_timeout(now);
+        if now >= self.housekeeping_at {
+            self.housekeeping_at = now + HOUSEKEEPING_EVERY;
+            self.queues.retire_idle(now);
+        }
+    }
+
+    /// When `handle_timeout`, or for paced data `poll_transmit`, wants to be called.
+    pub(crate) fn deadline(&mut self) -> Instant {
+        let mut next = self.resequencer.deadline().unwrap_or(Instant::NEVER);
+        if let Some((_, until)) = &self.old_keys {
+            next = next.min(*until);
+        }
+        let waiting = self.keys.is_some() && (!self.queues.is_empty() || self.store.has_repairs());
+        for path in &mut self.paths {
+            next = next.min(path.sent.loss_deadline().unwrap_or(Instant::NEVER));
+            next = next.min(path.received.ack_deadline().unwrap_or(Instant::NEVER));
+            let state = path
+                .state
+                .deadline(path.sent.oldest_unacknowledged(), &path.rtt, MAX_ACK_DELAY);
+            next = next.min(state.unwrap_or(Instant::NEVER));
+            if path.is_usable() {
+                next = next.min(path.mtu.deadline().unwrap_or(Instant::NEVER));
+            }
+            if let Some(moving) = &path.moving {
+                next = next.min(moving.ask_at);
+            }
+            if (waiting || !path.copies.is_empty()) && path.is_usable() && path.window_room() > 0 {
+                let ready = path
+                    .pacer
+                    .ready_at(self.now, (path.mtu.current() + path.outer_overhead()) as u64);
+                // A path that is ready already was offered the data and left it to others.
+                if ready > self.now {
+                    next = next.min(ready);
+                }
+            }
+        }
+        next
+    }
+
+    /// The caller did not run: silence in that time means nothing.
+    pub(crate) fn clock_gap(&mut self, gap: Duration) {
+        for path in &mut self.paths {
+            path.state.on_clock_gap(gap);
+            path.sent.on_clock_gap(gap);
+            path.received.on_clock_gap(gap);
+            path.pacer.on_clock_gap(gap);
+            path.mtu.on_clock_gap(gap);
+        }
+    }
+
+    fn detect_losses(&mut self, now: Instant, index: usize) {
+        let path = &mut self.paths[index];
+        if path.sent.loss_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let mut lost = std::mem::take(&mut self.lost);
+        path.sent.detect_losses(now, &path.rtt, &mut lost);
+        self.packets_lost(now, index, &mut lost);
+        self.lost = lost;
+    }
+
+    /// Acts on a path that fell silent, died or came back.
+    pub(super) fn changed(&mut self, now: Instant, index: usize, change: Option<Change>) {
+        let Some(change) = change else { return };
+        let path = &mut self.paths[index];
+        path.why = change.why;
+        match change.to {
+            Condition::Suspect => {
+                path.counters.suspicions += 1;
+                let store = &mut self.store;
+                path.sent.for_each_unacknowledged(|_, _, carried| {
+                    for piece in &carried.pieces {
+                        store.suspect(*piece);
+                    }
+                });
+            }
+            Condition::Down => {
+                path.counters.deaths += 1;
+                self.give_up_in_flight(now, index);
+                let path = &mut self.paths[index];
+                path.congestion.on_idle_restart(now);
+                path.challenge = None;
+            }
+            Condition::Probing | Condition::Active => {}
+        }
+        let path = &self.paths[index];
+        self.events.push_back(Event::PathChanged {
+            wan: path.wan,
+            path: path.id,
+            state: change.to,
+            why: change.why,
+        });
+        self.update_bulk_target();
+    }
+
+    pub(super) fn hint_is_due(&self, now: Instant) -> bool {
+        now >= self.next_hint && self.paths.iter().filter(|path| path.is_usable()).count() > 1
+    }
+
+    /// Tells the peer how long its holes are worth waiting for: only the sender knows the paths' delays.
+    pub(super) fn write_hint(&mut self, now: Instant, out: &mut Vec<u8>) {
+        self.next_hint = now + HINT_EVERY;
+        let delays = || self.paths.iter().filter(|path| path.is_usable());
+        let fastest = delays().filter_map(|path| path.delay.base()).min().unwrap_or(0);
+        let slowest = delays()
+            .filter_map(|path| path.delay.quantile95())
+            .max()
+            .unwrap_or(0);
+        let skew = Duration::from_nanos(slowest.saturating_sub(fastest).clamp(0, 10_000_000_000) as u64);
+        let round_trip = delays().map(|path| path.rtt.smoothed()).max().unwrap_or_default();
+        let unproven = (skew + SKEW_MARGIN).min(LONGEST_HOLD);
+        let repair = (skew + round_trip * 3 + SKEW_MARGIN).min(LONGEST_HOLD);
+        frame::write_hold(
+            out,
+            HoldHint {
+                skew_us: unproven.as_micros() as u32,
+                repair_us: repair.as_micros() as u32,
+            },
+        );
+    }
+}

@@ -1,0 +1,487 @@
+//! Builds datagrams: what each one carries, and on which path.
+//!
+//! Order within a datagram: acknowledgements, what keeps the path alive, repairs, copies, new data. One call fills one
+//! batch of equal datagrams for one path, which the operating system sends in one go.
+
+use rand_chacha::rand_core::RngCore;
+
+use super::path::Carried;
+use super::{MOST_PATHS, Session, Side, Transmit};
+use crate::flow::{Room, Want};
+use crate::inner::Piece;
+use crate::scheduler::{Backlog, Take};
+use crate::store::{PieceId, Repair, RepairPiece};
+use crate::time::Instant;
+use crate::wire::frame::{self, WanStatus};
+use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader, TAG_LEN};
+
+/// Room below which no further frame is begun.
+const LEAST_ROOM: usize = 48;
+/// A piece that was lost this often is sent over two WANs at once.
+const LOSSES_BEFORE_COPY: u8 = 2;
+/// In redundant mode a copy that would arrive this much after the first one is left out.
+const USELESS_AFTER_NANOS: i64 = 100_000_000;
+/// Copies that wait for a slow WAN.
+const MOST_COPIES: usize = 4096;
+
+impl Session {
+    /// Appends datagrams for one path to `out`: at most `max_segments`, all but the last of equal size.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        out: &mut Vec<u8>,
+        max_segments: usize,
+    ) -> Option<Transmit> {
+        self.now = now;
+        self.keys.as_ref()?;
+        self.refresh_views();
+        if let Some(transmit) = self.answer_new_address(now, out) {
+            return Some(transmit);
+        }
+        // The path with the shortest delay first: what is urgent goes there.
+        let mut order: smallvec::SmallVec<[usize; MOST_PATHS]> = (0..self.paths.len()).collect();
+        order.sort_unstable_by_key(|index| (self.views[*index].one_way, *index));
+        for index in order {
+            if let Some(segment_size) = self.fill(now, index, out, max_segments) {
+                let path = &self.paths[index];
+                return Some(Transmit {
+                    network: path.network,
+                    wan: path.wan,
+                    segment_size,
+                });
+            }
+        }
+        None
+    }
+
+    /// Fills a batch for one path; the size of its datagrams, or nothing if the path has nothing to say.
+    fn fill(&mut self, now: Instant, index: usize, out: &mut Vec<u8>, max_segments: usize) -> Option<usize> {
+        let start = out.len();
+        let mut segment_size = None;
+        for _ in 0..max_segments {
+            let before = out.len();
+            let limit = segment_size.unwrap_or(self.paths[index].mtu.current());
+            let kind = self.build(now, index, out, limit);
+            let length = out.len() - before;
+            let first = *segment_size.get_or_insert(length);
+            if kind == Built::Nothing || kind == Built::Alone || length < first {
+                break;
+            }
+        }
+        (out.len() > start).then_some(segment_size?)
+    }
+
+    /// Builds one datagram of at most `limit` bytes at the end of `out`, or leaves `out` as it is.
+    fn build(&mut self, now: Instant, index: usize, out: &mut Vec<u8>, limit: usize) -> Built {
+        let start = out.len();
+        let number = self.paths[index].sent.next_number();
+        let Some(keys) = self.keys.as_ref() else {
+            return Built::Nothing;
+        };
+        let header = DataHeader {
+            receiver: keys.remote,
+            path: self.paths[index].id,
+            packet_number: number as u32,
+        };
+        out.extend_from_slice(&header.encode());
+        let body = start + DATA_HEADER_LEN;
+        let end = start + limit - TAG_LEN;
+        let mut carried = Carried::default();
+
+        let may_send_data = self.may_send_data(now, index);
+        let mut eliciting = self.write_control(now, index, out, &mut carried);
+        let urgent = out.len() > body;
+        self.write_acks(now, index, urgent || may_send_data, end, out, &mut carried);
+        if out.len() > body && self.hint_is_due(now) {
+            self.write_hint(now, out);
+        }
+        let mut built = Built::More;
+        if may_send_data {
+            let before = out.len();
+            self.write_data(now, index, out, end, &mut carried);
+            eliciting |= out.len() > before;
+            if out.len() == before {
+                self.paths[index].app_limited = true;
+            }
+        }
+        if out.len() == body {
+            // Nothing to say: perhaps a larger size wants to be tried, or the path asked whether it lives.
+            eliciting = self.write_probe(now, index, out, start, &mut carried);
+            built = Built::Alone;
+        }
+        if out.len() == body {
+            out.truncate(start);
+            return Built::Nothing;
+        }
+        if !eliciting {
+            built = Built::Alone;
+        }
+        let Some(keys) = self.keys.as_ref() else {
+            return Built::Nothing;
+        };
+        keys.seal.seal(header.path, number, &header.encode(), out, body);
+        self.sent(now, index, number, out.len() - start, eliciting, carried);
+        built
+    }
+
+    /// Congestion control, pacer and validation allow new data.
+    fn may_send_data(&self, now: Instant, index: usize) -> bool {
+        let path = &self.paths[index];
+        let size = path.mtu.current() + path.outer_overhead();
+        let open = self.views[index].usable
+            && path.window_room() >= size as u64
+            && path.pacer.available(now) >= size as u64
+            && path.amplification_room() >= size as u64;
+        open && !self.closing
+    }
+
+    /// Challenges, responses, the WAN's status, goodbye. True if it wants an acknowledgement.
+    fn write_control(
+        &mut self,
+        now: Instant,
+        index: usize,
+        out: &mut Vec<u8>,
+        carried: &mut Carried,
+    ) -> bool {
+        let mut eliciting = false;
+        if self.closing {
+            frame::write_close(out, 0);
+            let change = self.paths[index].state.on_link_gone(now);
+            self.changed(now, index, change);
+        }
+        let wants_probe = self.paths[index].state.wants_probe(now);
+        if (wants_probe || !self.paths[index].validated && self.paths[index].challenge.is_none())
+            && self.paths[index].amplification_room() > 100
+        {
+            let challenge = match self.paths[index].challenge {
+                Some(challenge) => challenge,
+                None => self.challenge(now, index),
+            };
+            self.paths[index].challenge = Some(challenge);
+            let path = &mut self.paths[index];
+            path.state.on_probe_sent(now, &path.rtt);
+            frame::write_challenge(out, challenge);
+            eliciting = true;
+        }
+        let path = &mut self.paths[index];
+        if let Some(response) = path.response.take() {
+            frame::write_response(out, response);
+            eliciting = true;
+        }
+        if path.status_wanted && self.side == Side::Client {
+            path.status_wanted = false;
+            carried.status = Some(path.status_number);
+            frame::write_wan_status(
+                out,
+                &WanStatus {
+                    path: path.id,
+                    sequence: path.status_number,
+                    priority: path.settings.priority,
+                    limit_down: path.settings.limit_down,
+                    metered: path.settings.metered,
+                    mode: self.mode,
+                },
+            );
+            eliciting = true;
+        }
+        eliciting
+    }
+
+    /// Acknowledgements that are due; with `company` (the datagram goes out anyway) those that are pending.
+    fn write_acks(
+        &mut self,
+        now: Instant,
+        index: usize,
+        company: bool,
+        end: usize,
+        out: &mut Vec<u8>,
+        carried: &mut Carried,
+    ) {
+        let path = &mut self.paths[index];
+        let due = path.received.ack_deadline().is_some_and(|at| at <= now);
+        if due || company && path.received.has_news() {
+            let Some(ack) = path.received.frame(now) else {
+                return;
+            };
+            carried.acknowledged = Some((path.id, ack.largest));
+            frame::write_ack(out, &ack, end - out.len());
+        }
+    }
+
+    /// Repairs, copies and new data, as much as fits.
+    fn write_data(
+        &mut self,
+        now: Instant,
+        index: usize,
+        out: &mut Vec<u8>,
+        end: usize,
+        carried: &mut Carried,
+    ) {
+        let wan = self.paths[index].wan;
+        let full_room = self.paths[index].mtu.current() - DATA_OVERHEAD;
+        // Nobody else can take what this WAN lost.
+        let alone = !self.views.iter().any(|view| view.usable && view.wan != wan);
+        while end.saturating_sub(out.len()) >= LEAST_ROOM {
+            let room = end - out.len();
+            if let Some(repair) = self.store.next_repair(wan, alone) {
+                if self.write_repair(now, index, &repair, room, out, carried) {
+                    continue;
+                }
+                self.store.put_back(&repair);
+                break;
+            }
+            if self.scheduler.duplicates() && self.write_copy(now, index, room, out, carried) {
+                continue;
+            }
+            if self.queues.is_empty() {
+                break;
+            }
+            let backlog = Backlog {
+                deepest: self.queues.deepest_backlog(),
+                flows: self.queues.backlogged_flows() as u64,
+            };
+            let want = match self.scheduler.take(index, &self.views, backlog) {
+                Take::Nothing => break,
+                Take::Anything => Want::Head,
+                Take::Depth(depth) => Want::Depth(depth),
+            };
+            let room_now = Room {
+                left: room,
+                full: full_room,
+            };
+            let Some(piece) = self.queues.next(now, room_now, want, &self.compressor) else {
+                break;
+            };
+            let id = self.store.insert(piece.clone(), now);
+            if self.scheduler.duplicates() {
+                self.hand_copies_to_others(index, id);
+            }
+            self.write_piece(index, id, &piece, room, out, carried);
+        }
+    }
+
+    /// Writes a repair, cut if need be; false if the datagram has no room for it.
+    fn write_repair(
+        &mut self,
+        now: Instant,
+        index: usize,
+        repair: &RepairPiece,
+        room: usize,
+        out: &mut Vec<u8>,
+        carried: &mut Carried,
+    ) -> bool {
+        let mut id = repair.id;
+        let mut piece = repair.piece.clone();
+        if piece.encoded_len(&self.compressor, true) > room {
+            // The next datagram has more room; unless this one is as good as empty.
+            if !carried.pieces.is_empty() {
+                return false;
+            }
+            let Some(front) = piece.split_to_fit(room, &self.compressor, true) else {
+                return false;
+            };
+            id = self.store.cut(repair.id, front.clone(), piece, now);
+            self.store.put_back(repair);
+            piece = front;
+        }
+        let bytes = piece.body.len() as u64;
+        match repair.why {
+            Repair::Lost => self.paths[index].counters.repair_bytes += bytes,
+            Repair::Suspicion => self.paths[index].counters.copy_bytes += bytes,
+        }
+        self.write_piece(index, id, &piece, room, out, carried);
+        if repair.losses >= LOSSES_BEFORE_COPY {
+            // The repair was lost, too: this time it goes over two WANs.
+            self.store.suspect(id);
+        }
+        true
+    }
+
+    fn write_piece(
+        &mut self,
+        index: usize,
+        id: PieceId,
+        piece: &Piece,
+        room: usize,
+        out: &mut Vec<u8>,
+        carried: &mut Carried,
+    ) {
+        // What leaves no room for another frame needs not say where it ends.
+        let last = piece.encoded_len(&self.compressor, false) + LEAST_ROOM > room;
+        if let Some(context) = piece.encode(out, &mut self.compressor, last) {
+            carried.contexts.push(context);
+        }
+        self.store.sent(id, self.paths[index].wan);
+        carried.pieces.push(id);
+    }
+
+    /// In redundant mode: every other WAN that takes part gets a copy.
+    fn hand_copies_to_others(&mut self, first: usize, id: PieceId) {
+        let wan = self.paths[first].wan;
+        for (index, path) in self.paths.iter_mut().enumerate() {
+            let takes_part = self.scheduler.take(
+                index,
+                &self.views,
+                Backlog {
+                    deepest: u64::MAX,
+                    flows: 1,
+                },
+            ) != Take::Nothing;
+            if path.wan != wan && self.views[index].usable && takes_part {
+                if path.copies.len() == MOST_COPIES {
+                    path.copies.pop_front();
+                }
+                path.copies.push_back(id);
+            }
+        }
+    }
+
+    /// In redundant mode: sends what another WAN sent first, unless it came to be of no use. True if one was written.
+    fn write_copy(
+        &mut self,
+        now: Instant,
+        index: usize,
+        room: usize,
+        out: &mut Vec<u8>,
+        carried: &mut Carried,
+    ) -> bool {
+        let best = self
+            .views
+            .iter()
+            .filter(|view| view.usable)
+            .map(|view| view.one_way)
+            .min();
+        let behind = self.views[index].one_way.saturating_sub(best.unwrap_or(0));
+        while let Some(id) = self.paths[index].copies.front().copied() {
+            let worth = self.store.piece(id).is_some()
+                && self.store.history(id).is_some_and(|(first_sent, wans)| {
+                    let waited = now.since(first_sent).as_nanos() as i64;
+                    !wans.contains(self.paths[index].wan)
+                        && waited.saturating_add(behind) < USELESS_AFTER_NANOS
+                });
+            if !worth {
+                self.paths[index].copies.pop_front();
+                continue;
+            }
+            let Some(piece) = self.store.piece(id).cloned() else {
+                return false;
+            };
+            if piece.encoded_len(&self.compressor, true) > room {
+                return false;
+            }
+            self.paths[index].copies.pop_front();
+            self.paths[index].counters.copy_bytes += piece.body.len() as u64;
+            self.write_piece(index, id, &piece, room, out, carried);
+            return true;
+        }
+        false
+    }
+
+    /// A datagram of a size that may not pass, to find out whether it does.
+    fn write_probe(
+        &mut self,
+        now: Instant,
+        index: usize,
+        out: &mut Vec<u8>,
+        start: usize,
+        carried: &mut Carried,
+    ) -> bool {
+        let path = &mut self.paths[index];
+        if !path.is_usable() || path.amplification_room() < 4096 {
+            return false;
+        }
+        let Some(size) = path.mtu.probe_size(now) else {
+            return false;
+        };
+        path.mtu.on_probe_sent(size);
+        carried.probe = Some(size);
+        frame::write_ping(out);
+        frame::write_padding(out, (start + size - TAG_LEN).saturating_sub(out.len()));
+        true
+    }
+
+    /// Notes a datagram that was sealed.
+    fn sent(
+        &mut self,
+        now: Instant,
+        index: usize,
+        number: u64,
+        length: usize,
+        eliciting: bool,
+        carried: Carried,
+    ) {
+        let path = &mut self.paths[index];
+        let bytes = length + path.outer_overhead();
+        path.state.on_sent(now);
+        path.counters.sent += 1;
+        path.counters.sent_bytes += bytes as u64;
+        path.sent
+            .on_sent(now, number, bytes as u32, eliciting, path.app_limited, carried);
+        if eliciting {
+            path.pacer.on_sent(now, bytes as u64);
+            let in_flight = path.sent.in_flight();
+            path.congestion.on_sent(now, bytes as u64, in_flight);
+        }
+        if path.window_room() < bytes as u64 || path.pacer.available(now) < bytes as u64 {
+            path.app_limited = false;
+        }
+    }
+
+    /// Eight bytes that only the other end can know.
+    pub(super) fn challenge(&mut self, _now: Instant, _index: usize) -> [u8; 8] {
+        self.random.next_u64().to_be_bytes()
+    }
+
+    /// Asks a new address of the peer whether it answers; in a datagram of its own, because it goes elsewhere.
+    fn answer_new_address(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Transmit> {
+        let index = self
+            .paths
+            .iter()
+            .position(|path| path.moving.as_ref().is_some_and(|moving| moving.ask_at <= now))?;
+        let retry = self.paths[index].rtt.probe_timeout(super::path::MAX_ACK_DELAY);
+        let path = &mut self.paths[index];
+        let moving = path.moving.as_mut()?;
+        let (network, challenge) = (moving.network, moving.challenge);
+        moving.asked += 1;
+        moving.ask_at = now + retry;
+        if moving.asked > super::receive::MOVE_ATTEMPTS {
+            path.moving = None;
+            return None;
+        }
+        let number = path.sent.next_number();
+        let keys = self.keys.as_ref()?;
+        let header = DataHeader {
+            receiver: keys.remote,
+            path: path.id,
+            packet_number: number as u32,
+        };
+        let start = out.len();
+        out.extend_from_slice(&header.encode());
+        frame::write_challenge(out, challenge);
+        keys.seal.seal(
+            header.path,
+            number,
+            &header.encode(),
+            out,
+            start + DATA_HEADER_LEN,
+        );
+        let segment_size = out.len() - start;
+        self.sent(now, index, number, segment_size, true, Carried::default());
+        Some(Transmit {
+            network,
+            wan: self.paths[index].wan,
+            segment_size,
+        })
+    }
+}
+
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Built {
+    /// There was nothing to send.
+    Nothing,
+    /// It was built, and the batch ends with it.
+    Alone,
+    /// It was built, and another one may follow.
+    More,
+}

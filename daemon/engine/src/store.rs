@@ -1,0 +1,381 @@
+//! What was sent and not yet acknowledged, in plaintext, so that it survives rekeying and the death of a path.
+//!
+//! An entry is one piece; it may be in flight in several packets at once (copies). It leaves when one of them is
+//! acknowledged and none is in flight any more, or it comes back as a repair when all of them were lost.
+
+use std::collections::VecDeque;
+
+use crate::ids::WanId;
+use crate::inner::Piece;
+use crate::time::Instant;
+
+/// Names an entry. The generation makes that a late acknowledgement cannot hit the entry's successor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PieceId {
+    index: u32,
+    generation: u32,
+}
+
+/// WANs on which a piece is in flight, or was lost last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WanSet(u64);
+
+impl WanSet {
+    /// WANs beyond the 64th share a bit: a repair may then avoid one WAN too many, never one too few.
+    fn bit(wan: WanId) -> u64 {
+        1 << (wan.0 % 64)
+    }
+
+    pub(crate) fn contains(self, wan: WanId) -> bool {
+        self.0 & Self::bit(wan) != 0
+    }
+
+    fn insert(&mut self, wan: WanId) {
+        self.0 |= Self::bit(wan);
+    }
+}
+
+/// Why a piece is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repair {
+    /// Every packet that carried it was lost.
+    Lost,
+    /// The path that carries it has fallen silent; it may still arrive.
+    Suspicion,
+}
+
+#[derive(Debug)]
+struct Entry {
+    piece: Option<Piece>,
+    generation: u32,
+    /// Packets in flight that carry it.
+    in_flight: u16,
+    /// Packets that carried it and were lost.
+    losses: u8,
+    acknowledged: bool,
+    /// Stands in the queue of repairs.
+    queued: bool,
+    /// A suspicion copy was made; there is never a second one.
+    copied: bool,
+    wans: WanSet,
+    first_sent: Instant,
+}
+
+/// The store of unacknowledged pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    repairs: VecDeque<(PieceId, Repair)>,
+    /// Pieces that wait for an acknowledgement or a repair.
+    pieces: usize,
+    /// Their bytes.
+    bytes: usize,
+}
+
+/// A piece to send again.
+#[derive(Debug)]
+pub(crate) struct RepairPiece {
+    pub(crate) id: PieceId,
+    pub(crate) piece: Piece,
+    pub(crate) why: Repair,
+    /// How many packets that carried it were lost so far.
+    pub(crate) losses: u8,
+}
+
+impl Store {
+    /// Keeps a piece that is about to be sent for the first time.
+    pub(crate) fn insert(&mut self, piece: Piece, now: Instant) -> PieceId {
+        self.pieces += 1;
+        self.bytes += piece.body.len();
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(Entry {
+                piece: None,
+                generation: 0,
+                in_flight: 0,
+                losses: 0,
+                acknowledged: false,
+                queued: false,
+                copied: false,
+                wans: WanSet::default(),
+                first_sent: now,
+            });
+            (self.entries.len() - 1) as u32
+        });
+        let entry = &mut self.entries[index as usize];
+        *entry = Entry {
+            piece: Some(piece),
+            generation: entry.generation.wrapping_add(1),
+            in_flight: 0,
+            losses: 0,
+            acknowledged: false,
+            queued: false,
+            copied: false,
+            wans: WanSet::default(),
+            first_sent: now,
+        };
+        PieceId {
+            index,
+            generation: entry.generation,
+        }
+    }
+
+    fn entry(&mut self, id: PieceId) -> Option<&mut Entry> {
+        self.entries
+            .get_mut(id.index as usize)
+            .filter(|entry| entry.generation == id.generation && entry.piece.is_some())
+    }
+
+    /// The piece, unless it has been acknowledged.
+    pub(crate) fn piece(&self, id: PieceId) -> Option<&Piece> {
+        self.entries
+            .get(id.index as usize)
+            .filter(|entry| entry.generation == id.generation && !entry.acknowledged)
+            .and_then(|entry| entry.piece.as_ref())
+    }
+
+    /// When the piece was first sent, and on which WANs it is in flight.
+    pub(crate) fn history(&self, id: PieceId) -> Option<(Instant, WanSet)> {
+        self.entries
+            .get(id.index as usize)
+            .filter(|entry| entry.generation == id.generation && entry.piece.is_some())
+            .map(|entry| (entry.first_sent, entry.wans))
+    }
+
+    /// A packet that carries the piece was sent over `wan`.
+    pub(crate) fn sent(&mut self, id: PieceId, wan: WanId) {
+        if let Some(entry) = self.entry(id) {
+            entry.in_flight += 1;
+            entry.wans.insert(wan);
+        }
+    }
+
+    /// A packet that carries the piece was acknowledged; true for the piece's first acknowledgement.
+    pub(crate) fn acknowledged(&mut self, id: PieceId) -> bool {
+        let Some(entry) = self.entry(id) else { return false };
+        let first = !entry.acknowledged;
+        entry.acknowledged = true;
+        entry.in_flight = entry.in_flight.saturating_sub(1);
+        self.release_if_done(id);
+        first
+    }
+
+    /// A packet that carries the piece, and that had been given up, was acknowledged after all.
+    pub(crate) fn acknowledged_late(&mut self, id: PieceId) {
+        if let Some(entry) = self.entry(id) {
+            entry.acknowledged = true;
+            self.release_if_done(id);
+        }
+    }
+
+    /// A packet that carried the piece over `wan` is lost. If no other one is in flight the piece is queued for repair,
+    /// on any WAN but this one.
+    pub(crate) fn lost(&mut self, id: PieceId, wan: WanId) {
+        let Some(entry) = self.entry(id) else { return };
+        entry.in_flight = entry.in_flight.saturating_sub(1);
+        entry.losses = entry.losses.saturating_add(1);
+        if entry.acknowledged {
+            self.release_if_done(id);
+        } else if entry.in_flight == 0 && !entry.queued {
+            entry.queued = true;
+            entry.wans = WanSet::default();
+            entry.wans.insert(wan);
+            self.repairs.push_back((id, Repair::Lost));
+        }
+    }
+
+    /// The only path that carries the piece has fallen silent: queues one copy, before everything else that waits.
+    pub(crate) fn suspect(&mut self, id: PieceId) {
+        let Some(entry) = self.entry(id) else { return };
+        if entry.acknowledged || entry.copied || entry.queued || entry.in_flight != 1 {
+            return;
+        }
+        entry.copied = true;
+        entry.queued = true;
+        self.repairs.push_back((id, Repair::Suspicion));
+    }
+
+    /// Takes the next repair that `wan` may send: one that has not been on it, unless `any` (no other WAN is there).
+    /// Only the first few of the queue are looked at, so that one call stays cheap.
+    pub(crate) fn next_repair(&mut self, wan: WanId, any: bool) -> Option<RepairPiece> {
+        const LOOK_AHEAD: usize = 64;
+        let mut index = 0;
+        while index < self.repairs.len().min(LOOK_AHEAD) {
+            let (id, why) = self.repairs[index];
+            let Some(entry) = self
+                .entries
+                .get_mut(id.index as usize)
+                .filter(|entry| entry.generation == id.generation && !entry.acknowledged)
+            else {
+                // Acknowledged late, while it waited.
+                self.repairs.remove(index);
+                if let Some(entry) = self.entry(id) {
+                    entry.queued = false;
+                    self.release_if_done(id);
+                }
+                continue;
+            };
+            match &entry.piece {
+                Some(piece) if any || !entry.wans.contains(wan) => {
+                    entry.queued = false;
+                    let repair = RepairPiece {
+                        id,
+                        piece: piece.clone(),
+                        why,
+                        losses: entry.losses,
+                    };
+                    self.repairs.remove(index);
+                    return Some(repair);
+                }
+                _ => index += 1,
+            }
+        }
+        None
+    }
+
+    /// Puts back a repair that was taken and could not be sent.
+    pub(crate) fn put_back(&mut self, repair: &RepairPiece) {
+        if let Some(entry) = self.entry(repair.id) {
+            entry.queued = true;
+            self.repairs.push_front((repair.id, repair.why));
+        }
+    }
+
+    /// A piece had to be cut: the entry keeps `rest`, and what was cut off its front becomes an entry of its own.
+    pub(crate) fn cut(&mut self, id: PieceId, front: Piece, rest: Piece, now: Instant) -> PieceId {
+        if let Some(entry) = self.entry(id) {
+            let before = entry.piece.replace(rest).map_or(0, |piece| piece.body.len());
+            self.bytes -= before.min(front.body.len());
+        }
+        self.insert(front, now)
+    }
+
+    /// True while something waits to be sent again.
+    pub(crate) fn has_repairs(&self) -> bool {
+        !self.repairs.is_empty()
+    }
+
+    /// Pieces and bytes that are kept.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.pieces, self.bytes)
+    }
+
+    fn release_if_done(&mut self, id: PieceId) {
+        let entry = &mut self.entries[id.index as usize];
+        // An entry that stands in the queue of repairs is released when the queue comes to it.
+        if entry.acknowledged && entry.in_flight == 0 && !entry.queued {
+            if let Some(piece) = entry.piece.take() {
+                self.pieces -= 1;
+                self.bytes -= piece.body.len();
+            }
+            self.free.push(id.index);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::ids::FlowId;
+    use crate::inner::PieceKind;
+
+    const A: WanId = WanId(0);
+    const B: WanId = WanId(1);
+
+    fn piece() -> Piece {
+        Piece {
+            flow: FlowId(1),
+            ordered: true,
+            offset: 0,
+            units: 4,
+            kind: PieceKind::Packet,
+            body: Bytes::from_static(b"abcd"),
+        }
+    }
+
+    fn sent_on(store: &mut Store, wan: WanId) -> PieceId {
+        let id = store.insert(piece(), Instant::ZERO);
+        store.sent(id, wan);
+        id
+    }
+
+    #[test]
+    fn an_acknowledged_piece_leaves() {
+        let mut store = Store::default();
+        let id = sent_on(&mut store, A);
+        assert_eq!(store.held(), (1, 4));
+        assert!(store.acknowledged(id));
+        assert_eq!(store.held(), (0, 0));
+        assert!(!store.acknowledged(id), "a second acknowledgement hits nothing");
+    }
+
+    #[test]
+    fn a_lost_piece_is_repaired_on_another_wan() {
+        let mut store = Store::default();
+        let id = sent_on(&mut store, A);
+        store.lost(id, A);
+        assert!(store.next_repair(A, false).is_none());
+        let repair = store.next_repair(B, false).expect("B may repair");
+        assert_eq!((repair.id, repair.why, repair.losses), (id, Repair::Lost, 1));
+        store.sent(id, B);
+        store.acknowledged(id);
+        assert_eq!(store.held(), (0, 0));
+    }
+
+    #[test]
+    fn a_piece_is_not_repaired_while_a_copy_is_in_flight() {
+        let mut store = Store::default();
+        let id = sent_on(&mut store, A);
+        store.sent(id, B);
+        store.lost(id, A);
+        assert!(!store.has_repairs());
+        store.lost(id, B);
+        assert!(store.next_repair(B, false).is_none());
+        assert!(
+            store.next_repair(A, false).is_some(),
+            "A lost it before, and is another WAN than B"
+        );
+    }
+
+    #[test]
+    fn a_suspected_piece_is_copied_once() {
+        let mut store = Store::default();
+        let id = sent_on(&mut store, A);
+        store.suspect(id);
+        store.suspect(id);
+        assert_eq!(
+            store.next_repair(B, false).map(|repair| repair.why),
+            Some(Repair::Suspicion)
+        );
+        store.sent(id, B);
+        assert!(store.next_repair(B, true).is_none());
+        // The silent path was alive: both arrive.
+        store.acknowledged(id);
+        assert_eq!(store.held().0, 1, "still in flight on the other path");
+        store.acknowledged(id);
+        assert_eq!(store.held().0, 0);
+    }
+
+    #[test]
+    fn a_late_acknowledgement_takes_back_a_repair() {
+        let mut store = Store::default();
+        let id = sent_on(&mut store, A);
+        store.lost(id, A);
+        store.acknowledged_late(id);
+        assert!(store.next_repair(B, true).is_none());
+        assert_eq!(store.held(), (0, 0));
+        assert_eq!(store.free.len(), 1, "freed once");
+    }
+
+    #[test]
+    fn a_late_acknowledgement_does_not_hit_the_successor() {
+        let mut store = Store::default();
+        let old = sent_on(&mut store, A);
+        store.acknowledged(old);
+        let new = sent_on(&mut store, A);
+        store.acknowledged_late(old);
+        assert!(store.piece(new).is_some());
+    }
+}

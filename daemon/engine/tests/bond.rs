@@ -1,0 +1,98 @@
+//! What users are promised, with both ends in one process.
+
+mod support;
+
+use std::time::Duration;
+
+use sennit_engine::event::Event;
+use sennit_engine::settings::Mode;
+use support::{Link, Pair, number_of};
+
+const GOOD: Link = Link {
+    delay: Duration::from_millis(10),
+    lose_every: None,
+    silent: false,
+};
+
+fn connected(mode: Mode, links: &[Link]) -> Pair {
+    let mut pair = Pair::new(mode, links);
+    pair.run(Duration::from_millis(500));
+    assert!(
+        pair.events
+            .iter()
+            .any(|event| matches!(event, Event::Connected { .. })),
+        "{:?}",
+        pair.events
+    );
+    pair
+}
+
+/// Sends `count` packets of `size` bytes, one a millisecond, and returns the numbers that arrived, in order.
+fn deliver(pair: &mut Pair, count: u32, size: usize) -> Vec<u32> {
+    for number in 0..count {
+        pair.send_up(number, size);
+        pair.run(Duration::from_millis(1));
+    }
+    pair.run(Duration::from_secs(2));
+    pair.at_server.iter().map(|packet| number_of(packet)).collect()
+}
+
+#[test]
+fn two_paths_carry_packets_in_both_modes() {
+    for mode in [Mode::Speed, Mode::Redundant] {
+        let mut pair = connected(mode, &[GOOD, GOOD]);
+        let mut arrived = deliver(&mut pair, 500, 900);
+        arrived.sort_unstable();
+        assert_eq!(arrived, (0..500).collect::<Vec<_>>(), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_full_size_packet_takes_two_datagrams_and_arrives_whole() {
+    let mut pair = connected(Mode::Speed, &[GOOD]);
+    let arrived = deliver(&mut pair, 50, 1500);
+    assert_eq!(arrived.len(), 50);
+    assert!(pair.at_server.iter().all(|packet| packet.len() == 1500));
+}
+
+#[test]
+fn losses_are_repaired() {
+    let lossy = Link {
+        lose_every: Some(10),
+        ..GOOD
+    };
+    let mut pair = connected(Mode::Speed, &[lossy, GOOD]);
+    let mut arrived = deliver(&mut pair, 1000, 900);
+    arrived.sort_unstable();
+    assert_eq!(arrived, (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_silent_death_of_a_path_loses_nothing() {
+    for mode in [Mode::Speed, Mode::Redundant] {
+        let mut pair = connected(mode, &[GOOD, GOOD]);
+        for number in 0..1000 {
+            if number == 300 {
+                pair.links[0].silent = true;
+            }
+            pair.send_up(number, 900);
+            pair.run(Duration::from_millis(1));
+        }
+        pair.run(Duration::from_secs(2));
+        let mut arrived: Vec<_> = pair.at_server.iter().map(|packet| number_of(packet)).collect();
+        arrived.sort_unstable();
+        assert_eq!(arrived, (0..1000).collect::<Vec<_>>(), "{mode:?}");
+    }
+}
+
+#[test]
+fn an_outage_of_everything_is_survived() {
+    let mut pair = connected(Mode::Speed, &[GOOD, GOOD]);
+    pair.links.iter_mut().for_each(|link| link.silent = true);
+    pair.run(Duration::from_secs(180));
+    assert!(pair.events.contains(&Event::Disconnected));
+    pair.links.iter_mut().for_each(|link| link.silent = false);
+    pair.run(Duration::from_secs(5));
+    pair.at_server.clear();
+    assert_eq!(deliver(&mut pair, 20, 500).len(), 20);
+}
