@@ -160,6 +160,15 @@ impl Received {
 
     /// The acknowledgement of all that arrived, to be sent now; none before the first packet.
     pub fn frame(&mut self, now: Instant) -> Option<AckFrame> {
+        let frame = self.repeat(now)?;
+        self.waiting = 0;
+        self.at_once = false;
+        self.acked_at = Some(now);
+        Some(frame)
+    }
+
+    /// The same, as a second copy for another path: the one that is due stays due.
+    pub fn repeat(&self, now: Instant) -> Option<AckFrame> {
         let largest = self.largest()?;
         let mut ranges = AckRanges::new();
         for &(start, end) in self.ranges.iter().rev() {
@@ -167,9 +176,6 @@ impl Received {
                 break;
             }
         }
-        self.waiting = 0;
-        self.at_once = false;
-        self.acked_at = Some(now);
         Some(AckFrame {
             path: self.path,
             largest,

@@ -34,6 +34,8 @@ use path::{Carried, Path};
 const MOST_PATHS: usize = 16;
 /// Replaced keys still open datagrams for this long: some are under way.
 const OLD_KEYS_FOR: Duration = Duration::from_secs(10);
+/// How often what follows from the paths' estimates is thought over.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the peer is told how long holes are worth waiting for.
 const HINT_EVERY: Duration = Duration::from_millis(50);
 
@@ -81,6 +83,7 @@ pub(crate) struct Session {
     /// When data came from the peer last, on any path.
     heard_at: Instant,
     next_hint: Instant,
+    next_look: Instant,
     housekeeping_at: Instant,
     closing: bool,
     events: VecDeque<Event>,
@@ -112,6 +115,7 @@ impl Session {
             lost: Vec::new(),
             heard_at: now,
             next_hint: now,
+            next_look: now,
             housekeeping_at: now,
             closing: false,
             events: VecDeque::new(),

@@ -10,7 +10,7 @@ use crate::inner::ContextId;
 use crate::path::delay::{DelayEstimator, PeerClock};
 use crate::path::mtu::MtuDiscovery;
 use crate::path::pacer::Pacer;
-use crate::path::received::Received;
+use crate::path::received::{AckPolicy, Received};
 use crate::path::rtt::RttEstimator;
 use crate::path::sent::SentPackets;
 use crate::path::state::Condition;
@@ -24,6 +24,8 @@ use crate::time::Instant;
 
 /// Longest time that our peer waits before it acknowledges.
 pub(super) const MAX_ACK_DELAY: Duration = Duration::from_millis(5);
+/// Time over which the peer's rate is measured.
+const RATE_WINDOW: Duration = Duration::from_millis(100);
 /// Largest IP packet that is tried.
 const LARGEST_PACKET: usize = 1500;
 /// Bytes sent to an address that has not proved itself, for each byte that came from it.
@@ -74,6 +76,10 @@ pub(super) struct Path {
     pub(super) status_number: u32,
     pub(super) status_wanted: bool,
     pub(super) status_unconfirmed: bool,
+    /// A packet of the peer's is missing since the last acknowledgement on another path.
+    pub(super) gap_news: bool,
+    /// Bytes received at the last look, and when, for the rate at which the peer sends.
+    pub(super) received_at_look: (u64, Instant),
     /// It could have sent and had nothing: rate samples say what was offered, not what the path can do.
     pub(super) app_limited: bool,
     pub(super) counters: PathCounters,
@@ -123,6 +129,8 @@ impl Path {
             status_number: 0,
             status_wanted: side == Side::Client,
             status_unconfirmed: side == Side::Client,
+            gap_news: false,
+            received_at_look: (0, now),
             app_limited: true,
             counters: PathCounters::default(),
         };
@@ -191,6 +199,21 @@ impl Path {
 
     pub(super) fn window_room(&self) -> u64 {
         self.congestion.window().saturating_sub(self.sent.in_flight())
+    }
+
+    /// Acknowledges as often as the peer's estimates need and the way back affords; looked at once in a while.
+    pub(super) fn adapt_acknowledgements(&mut self, now: Instant) {
+        let (bytes, at) = self.received_at_look;
+        let elapsed = now.since(at);
+        if elapsed < RATE_WINDOW || !self.rtt.is_measured() {
+            return;
+        }
+        let received = u128::from(self.counters.received_bytes - bytes);
+        let incoming = (received * 1_000_000_000 / elapsed.as_nanos()) as u64;
+        let returning = self.rate().0;
+        self.received
+            .set_ack_policy(AckPolicy::new(self.rtt.smoothed(), incoming, returning));
+        self.received_at_look = (self.counters.received_bytes, now);
     }
 
     /// How long silence is ordinary.

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::path::{Carried, MAX_ACK_DELAY, Move, Path};
-use super::{MOST_PATHS, Session, Side};
+use super::{LOOK_EVERY, MOST_PATHS, Session, Side};
 use crate::congestion::Loss;
 use crate::event::Event;
 use crate::handshake::Keys;
@@ -79,6 +79,7 @@ impl Session {
         match self.handle_frames(now, index, network, &plaintext) {
             Some(ack_eliciting) => {
                 let path = &mut self.paths[index];
+                path.gap_news |= ack_eliciting && number > path.replay.expected();
                 path.replay.mark(number);
                 path.received.record(now, number, ack_eliciting, ce);
                 true
@@ -91,6 +92,13 @@ impl Session {
     /// Runs once after a batch of datagrams.
     pub(crate) fn after_input(&mut self, now: Instant) {
         self.now = now;
+        if now >= self.next_look {
+            self.next_look = now + LOOK_EVERY;
+            for path in &mut self.paths {
+                path.adapt_acknowledgements(now);
+            }
+            self.update_bulk_target();
+        }
         let gap = self.paths.iter().any(|path| path.received.has_recent_gap(now));
         let overdue = self.paths.iter().any(|path| path.is_overdue(now));
         self.resequencer.set_recent_gap(gap);

@@ -17,6 +17,8 @@ use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader, TAG_LEN};
 
 /// Room below which no further frame is begun.
 const LEAST_ROOM: usize = 48;
+/// Nanoseconds by which another path must be faster for an acknowledgement to be worth a second copy there.
+const WORTH_A_SECOND_ACK: i64 = 2_000_000;
 /// A piece that was lost this often is sent over two WANs at once.
 const LOSSES_BEFORE_COPY: u8 = 2;
 /// In redundant mode a copy that would arrive this much after the first one is left out.
@@ -129,6 +131,7 @@ impl Session {
         let path = &self.paths[index];
         let size = path.mtu.current() + path.outer_overhead();
         let open = self.views[index].usable
+            && !path.sent.is_full()
             && path.window_room() >= size as u64
             && path.pacer.available(now) >= size as u64
             && path.amplification_room() >= size as u64;
@@ -204,7 +207,17 @@ impl Session {
                 return;
             };
             carried.acknowledged = Some((path.id, ack.largest));
-            frame::write_ack(out, &ack, end - out.len());
+            frame::write_ack(out, &ack, end.saturating_sub(out.len()));
+        }
+        // What another path is missing is told here, too, if this one is faster: the repair then starts earlier.
+        for other in 0..self.paths.len() {
+            let faster = self.views[other].one_way - self.views[index].one_way > WORTH_A_SECOND_ACK;
+            if other != index && faster && self.views[index].usable && self.paths[other].gap_news {
+                self.paths[other].gap_news = false;
+                if let Some(ack) = self.paths[other].received.repeat(now) {
+                    frame::write_ack(out, &ack, end.saturating_sub(out.len()));
+                }
+            }
         }
     }
 
