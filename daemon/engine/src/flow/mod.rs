@@ -10,6 +10,8 @@ mod codel;
 mod cut;
 mod item;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::time::Duration;

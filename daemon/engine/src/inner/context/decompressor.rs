@@ -144,6 +144,11 @@ impl Decompressor {
         Ok((segment, fields.at))
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.contexts.len()
+    }
+
     fn find(&self, id: u16) -> Option<Arc<Template>> {
         let slot = self.contexts.get(usize::from(id) % RECEIVER_CONTEXTS)?;
         slot.as_ref()

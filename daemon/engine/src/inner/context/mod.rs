@@ -29,6 +29,8 @@
 mod compressor;
 mod decompressor;
 mod template;
+#[cfg(test)]
+mod tests;
 
 pub use compressor::{Compressor, ContextId};
 pub use decompressor::{ContextError, Decompressor, Head, Segment};
