@@ -25,7 +25,7 @@ pub use cookie::{Cookie, CookieKeeper};
 pub use initiator::Initiator;
 pub use keys::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use payload::{InitiationPayload, MAX_ADDRESSES, MAX_GATEWAYS, ResponsePayload, VERSION};
-pub use responder::{Received, Responder};
+pub use responder::{Received, Responder, fingerprint};
 
 /// What both ends have when the handshake is done.
 #[derive(Clone, Debug)]

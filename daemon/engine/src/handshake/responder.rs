@@ -50,6 +50,12 @@ pub(super) fn initiation_parts(datagram: &[u8]) -> Option<InitiationParts<'_>> {
     })
 }
 
+/// What tells initiations apart before anything is computed. A client sends the same one over every WAN: who remembers the
+/// answer to the last few need compute it once.
+pub fn fingerprint(datagram: &[u8]) -> Option<[u8; MAC_LEN]> {
+    initiation_parts(datagram).map(|parts| *parts.mac1)
+}
+
 impl Responder {
     /// Reads an initiation. Cheap for datagrams of who does not know our public key; two multiplications on the curve for
     /// others, so ask [`super::Gate`] first.

@@ -1,0 +1,21 @@
+//! What the fuzzers call: one function for each target. Each takes any bytes, and panics if an invariant is broken.
+//!
+//! `daemon/engine/tests/hostile.rs` runs the same functions for a while in every test run, without a fuzzer.
+
+pub mod datagram;
+pub mod frame;
+pub mod handshake;
+pub mod packet;
+pub mod segment;
+
+/// A target's name and function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("datagram", datagram::run),
+    ("frame", frame::run),
+    ("handshake", handshake::run),
+    ("packet", packet::run),
+    ("segment", segment::run),
+];
