@@ -12,6 +12,8 @@ pub enum Exit {
     User = 1,
     /// The machine is at fault: no TUN device, no privilege.
     Environment = 2,
+    /// `sennit check` found something.
+    Found = 3,
 }
 
 /// What this crate's functions return.

@@ -1,57 +1,78 @@
-//! The TUN device: the tunnel's inner end, where the kernel hands us IP packets. The only module with `unsafe`.
+//! The TUN device: the tunnel's inner end, where the kernel hands us IP packets and takes ours.
 //!
-//! The interface lives as long as the [`Tun`]: dropping it, or any end of the process, removes it.
+//! The interface is persistent: it outlives the process, so that a killed daemon leaves its routes, and with them
+//! traffic that waits instead of leaking. The next start takes it over; [`Tun::remove`] ends it.
+//!
+//! Packets come and go with a virtio header (`struct virtio_net_hdr`, 10 bytes), by which TCP enters and leaves in
+//! pieces of up to 64 KiB.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use bytes::BytesMut;
+use tracing::debug;
 
 use crate::config::InterfaceName;
+use crate::netlink::{Inventory, Netlink};
+use crate::sys::interface::{self as sys, offload};
 use crate::{Error, Result};
 
 /// Largest packet that the tunnel carries whole, bytes; it is the same on every path.
 pub const MTU: u16 = 1500;
 
-const CLONE_DEVICE: &str = "/dev/net/tun";
+/// Bytes of the header before each packet.
+pub const HEADER: usize = 10;
 
-/// The kernel tells of an interface that somebody removed as an error only, not as something to read.
-const WANTED: Interest = Interest::READABLE.add(Interest::ERROR);
+/// The most that one read can return, bytes: the header and the largest IP packet.
+pub const READ: usize = HEADER + 65536;
+
+/// Packets that may wait for us: 4 ms at 500,000 packets per second.
+const QUEUE_LENGTH: u32 = 2000;
+
+const CLONE_DEVICE: &str = "/dev/net/tun";
 
 /// An open TUN device whose interface is up.
 #[derive(Debug)]
 pub struct Tun {
-    device: AsyncFd<File>,
+    device: File,
     name: InterfaceName,
+    index: u32,
+    udp_offload: bool,
 }
 
 impl Tun {
-    /// Creates the interface, sets its MTU and brings it up. Needs a tokio runtime and CAP_NET_ADMIN.
+    /// Makes the interface, or takes over one that an earlier process left, and brings it up. Needs CAP_NET_ADMIN.
     pub fn create(name: &InterfaceName) -> Result<Self> {
-        let device = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(CLONE_DEVICE)
-            .map_err(no_clone_device)?;
-        // Exclusive: an interface of this name that somebody else made persistent is not ours to take.
-        let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
-        request(device.as_fd(), libc::TUNSETIFF, name, Value::Flags(flags))
-            .map_err(|error| not_created(name, &error))?;
-        bring_up(name).map_err(|error| {
-            Error::environment(
-                format!("failed to bring {name} up: {error}"),
-                "run sennit as root",
-            )
-        })?;
-        let device = watch(device)?;
-        Ok(Self {
-            device,
-            name: name.clone(),
-        })
+        let device = attach(name)?;
+        let failed = |what: &str, error: io::Error| {
+            Error::environment(format!("failed to {what} {name}: {error}"), "run sennit as root")
+        };
+        sys::set_tun_persistent(device.as_fd(), true).map_err(|error| failed("keep", error))?;
+        sys::set_tun_header_length(device.as_fd(), HEADER).map_err(|error| failed("set the header of", error))?;
+        let tcp = offload::CHECKSUM | offload::TCP;
+        let udp_offload = sys::set_tun_offload(device.as_fd(), tcp | offload::UDP).is_ok();
+        if !udp_offload {
+            debug!(interface = %name, "this kernel has no UDP segmentation offload for TUN devices");
+            sys::set_tun_offload(device.as_fd(), tcp).map_err(|error| failed("set the offloads of", error))?;
+        }
+        let index = bring_up(name).map_err(|error| failed("bring up", error))?;
+        Ok(Self { device, name: name.clone(), index, udp_offload })
+    }
+
+    /// Removes the interface of this name if it is a TUN device; returns whether there was one.
+    pub fn remove(name: &InterfaceName) -> Result<bool> {
+        let failed = |error: io::Error| {
+            Error::environment(format!("failed to remove {name}: {error}"), "run sennit down as root")
+        };
+        let inventory = Netlink::open().and_then(|mut netlink| Inventory::read(&mut netlink));
+        if inventory.map_err(failed)?.link(name.as_str()).is_none() {
+            return Ok(false);
+        }
+        let device = attach(name)?;
+        sys::set_tun_persistent(device.as_fd(), false).map_err(failed)?;
+        Ok(true)
     }
 
     /// The interface's name.
@@ -59,13 +80,55 @@ impl Tun {
         &self.name
     }
 
-    /// Waits for the next packet that the kernel routed into the interface and returns its length in bytes.
-    /// Cancelling loses no packet.
-    pub async fn receive(&self, packet: &mut [u8]) -> io::Result<usize> {
-        self.device
-            .async_io(WANTED, |mut device| device.read(packet))
-            .await
+    /// The kernel's number of the interface.
+    pub fn index(&self) -> u32 {
+        self.index
     }
+
+    /// Whether UDP may be handed in and out in large pieces.
+    pub fn has_udp_offload(&self) -> bool {
+        self.udp_offload
+    }
+
+    /// Takes one packet, behind its header, into the free room of the empty `buffer`, which needs [`READ`] bytes of it.
+    /// Never waits: [`io::ErrorKind::WouldBlock`] if there is none.
+    pub fn receive(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        sys::read_into(self.device.as_fd(), buffer, READ)
+    }
+
+    /// Hands a packet, gathered from its header and its parts, to the kernel.
+    pub fn send(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::writev(&self.device, parts)?)
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+}
+
+fn attach(name: &InterfaceName) -> Result<File> {
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(CLONE_DEVICE)
+        .map_err(no_clone_device)?;
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    sys::attach_tun(&device, name.as_str(), flags).map_err(|error| not_attached(name, &error))?;
+    Ok(device)
+}
+
+fn bring_up(name: &InterfaceName) -> io::Result<u32> {
+    let mut netlink = Netlink::open()?;
+    let inventory = Inventory::read(&mut netlink)?;
+    let index = inventory
+        .link(name.as_str())
+        .map(|link| link.index)
+        .ok_or(io::ErrorKind::NotFound)?;
+    netlink.bring_up(index, MTU, QUEUE_LENGTH)?;
+    Ok(index)
 }
 
 fn no_clone_device(error: io::Error) -> Error {
@@ -79,10 +142,10 @@ fn no_clone_device(error: io::Error) -> Error {
     Error::environment(format!("failed to open {CLONE_DEVICE}: {error}"), hint)
 }
 
-fn not_created(name: &InterfaceName, error: &io::Error) -> Error {
+fn not_attached(name: &InterfaceName, error: &io::Error) -> Error {
     let message = format!("failed to create the tunnel interface {name}: {error}");
     match error.raw_os_error() {
-        // EINVAL: the name belongs to an interface that is no TUN device.
+        // EBUSY: a living process has it. EINVAL: the name belongs to an interface that is no TUN device.
         Some(libc::EBUSY | libc::EINVAL) => Error::environment(
             format!("the interface {name} is already in use"),
             format!(
@@ -97,80 +160,6 @@ fn not_created(name: &InterfaceName, error: &io::Error) -> Error {
     }
 }
 
-fn bring_up(name: &InterfaceName) -> io::Result<()> {
-    let control = datagram_socket()?;
-    request(
-        control.as_fd(),
-        libc::SIOCSIFMTU as libc::Ioctl,
-        name,
-        Value::Mtu(MTU.into()),
-    )?;
-    request(
-        control.as_fd(),
-        libc::SIOCSIFFLAGS as libc::Ioctl,
-        name,
-        Value::Flags(libc::IFF_UP),
-    )
-}
-
-/// Puts the device into the runtime's event loop.
-#[allow(unsafe_code)]
-fn watch(device: File) -> Result<AsyncFd<File>> {
-    // SAFETY: a `File` keeps its one descriptor open until it is dropped, which the `AsyncFd` does last.
-    unsafe { AsyncFd::register_with_interest(device, WANTED) }.map_err(|error| {
-        Error::environment(
-            format!("failed to watch {CLONE_DEVICE}: {error}"),
-            "raise the limit of open files (ulimit -n)",
-        )
-    })
-}
-
-/// What an interface request carries besides the name.
-enum Value {
-    Flags(libc::c_int),
-    Mtu(libc::c_int),
-}
-
-/// Any socket serves as the handle of interface requests.
-#[allow(unsafe_code)]
-fn datagram_socket() -> io::Result<OwnedFd> {
-    // SAFETY: `socket` takes no pointers.
-    let descriptor = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is open, was made above, and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-/// One `ioctl` with an `ifreq`. `code` must be a request that reads an `ifreq` with exactly this `value` member.
-#[allow(unsafe_code)]
-fn request(
-    descriptor: BorrowedFd<'_>,
-    code: libc::Ioctl,
-    name: &InterfaceName,
-    value: Value,
-) -> io::Result<()> {
-    // SAFETY: `ifreq` is plain data of the C ABI, for which all zero bits are valid.
-    let mut interface: libc::ifreq = unsafe { std::mem::zeroed() };
-    // InterfaceName is at most IFNAMSIZ - 1 bytes long, so that the final zero stays.
-    for (target, byte) in interface.ifr_name.iter_mut().zip(name.as_str().bytes()) {
-        *target = byte as libc::c_char;
-    }
-    match value {
-        // The kernel's field is 16 bits wide and all flags used here are below 0x10000.
-        Value::Flags(flags) => interface.ifr_ifru.ifru_flags = flags as libc::c_short,
-        Value::Mtu(mtu) => interface.ifr_ifru.ifru_mtu = mtu,
-    }
-    // SAFETY: `interface` is a live ifreq, which is what the requests used in this module read and write.
-    let outcome = unsafe { libc::ioctl(descriptor.as_raw_fd(), code, &mut interface) };
-    if outcome < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +167,7 @@ mod tests {
     #[test]
     fn each_refusal_of_the_kernel_says_what_to_do() {
         let name = InterfaceName::default();
-        let refused = |code| not_created(&name, &io::Error::from_raw_os_error(code));
+        let refused = |code| not_attached(&name, &io::Error::from_raw_os_error(code));
         assert_eq!(
             refused(libc::EBUSY).to_string(),
             "the interface sennit0 is already in use"

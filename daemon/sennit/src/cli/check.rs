@@ -1,0 +1,193 @@
+//! `sennit check`: what keeps this machine from working as a role, each finding with its remedy.
+
+use std::net::ToSocketAddrs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::geteuid;
+use serde_json::Value;
+
+use super::Daemon;
+use super::printer::show;
+use crate::config::{self, ClientConfig, KeySource, ServerConfig};
+use crate::control::{Caller, Request};
+use crate::error::Exit;
+use crate::netlink::{Inventory, Netlink};
+use crate::role::Role;
+use crate::wan::uplinks;
+use crate::{Error, Result, port};
+
+/// Prints a line for each thing looked at.
+#[derive(Default)]
+struct Findings {
+    problems: usize,
+}
+
+impl Findings {
+    fn good(&mut self, what: &str) {
+        show(&format!("ok       {what}"));
+    }
+
+    fn bad(&mut self, what: &str, hint: &str) {
+        self.problems += 1;
+        show(&format!("problem  {what}\n         hint: {hint}"));
+    }
+
+    fn take<T>(&mut self, outcome: Result<T>, good: impl FnOnce(&T) -> String) -> Option<T> {
+        match outcome {
+            Ok(value) => {
+                self.good(&good(&value));
+                Some(value)
+            }
+            Err(error) => {
+                self.bad(&error.to_string(), error.hint());
+                None
+            }
+        }
+    }
+}
+
+/// Exit code 3 if something was found.
+pub(super) fn run(daemon: &Daemon, role: Option<Role>) -> Result<Exit> {
+    let status = daemon.call().and_then(|mut caller: Caller| caller.ask(&Request::Status {})).ok();
+    let running = status.as_ref().and_then(|status| match status["role"].as_str() {
+        Some("server") => Some(Role::Server),
+        Some("client") => Some(Role::Client),
+        _ => None,
+    });
+    let role = role.or(running).unwrap_or(Role::Client);
+    let mut findings = Findings::default();
+    privileges(&mut findings);
+    match role {
+        Role::Client => client(&mut findings, daemon.file(), status.as_ref())?,
+        Role::Server => server(&mut findings, daemon.file(), status.is_some()),
+    }
+    match &status {
+        Some(status) => connection(&mut findings, status),
+        None => findings.bad("no sennit is running here", &format!("start it: sennit run {}", role.name())),
+    }
+    Ok(if findings.problems == 0 { Exit::Ok } else { Exit::Found })
+}
+
+fn privileges(findings: &mut Findings) {
+    if geteuid().is_root() {
+        findings.good("this user is root");
+    } else {
+        findings.bad("this user is not root", "run sennit as root");
+    }
+    let device = Path::new("/dev/net/tun");
+    match std::fs::File::open(device) {
+        Ok(_) => findings.good("the kernel has TUN devices"),
+        Err(error) => findings.bad(
+            &format!("failed to open {}: {error}", device.display()),
+            "install kmod-tun (OpenWrt) or run modprobe tun",
+        ),
+    }
+    let nft = Command::new("nft").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    match nft {
+        Ok(status) if status.success() => findings.good("the program nft is there"),
+        _ => findings.bad("the program nft is missing: the firewall cannot be set", "install the package nftables"),
+    }
+}
+
+fn key(findings: &mut Findings, key: &KeySource) {
+    findings.take(key.load(), |key| format!("this machine's public key is {}", key.public()));
+}
+
+fn client(findings: &mut Findings, file: Option<&Path>, status: Option<&Value>) -> Result<()> {
+    let config = findings.take(config::read::<ClientConfig>(file), |_| "the configuration is right".to_owned());
+    let Some(config) = config else { return Ok(()) };
+    let Some(server) = &config.server else {
+        findings.bad("no server is set", "sennit setup client --server HOST --server-key PUBLIC_KEY");
+        return Ok(());
+    };
+    key(findings, &config.key);
+    match (server.address.host.as_str(), server.address.port).to_socket_addrs() {
+        Ok(addresses) => {
+            let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
+            findings.good(&format!("the server is at {}", addresses.join(", ")));
+        }
+        // While the tunnel is not up, names can only be asked of a running daemon's memory.
+        Err(_) if status.is_some_and(|status| status["server"].is_string()) => {
+            findings.good("the server's address is known from an earlier time");
+        }
+        Err(error) => findings.bad(
+            &format!("the server's name {} is not resolved: {error}", server.address.host),
+            "check the name, and that this machine has a name server",
+        ),
+    }
+    let inventory = Netlink::open().and_then(|mut netlink| Inventory::read(&mut netlink)).map_err(|error| {
+        Error::environment(format!("failed to ask the kernel about interfaces: {error}"), "run sennit as root")
+    })?;
+    let found: Vec<_> = uplinks(&inventory, &config.common.interface)
+        .into_iter()
+        .filter(|uplink| config.wans.take(&uplink.device))
+        .collect();
+    if found.is_empty() {
+        findings.bad(
+            "no interface has a default route: there is no WAN",
+            "connect one; ip route show default lists them; check the keys wans.include and wans.exclude",
+        );
+    }
+    for uplink in found {
+        match uplink.obstacle {
+            None => findings.good(&format!("WAN {} has a default route and an address", uplink.device)),
+            Some(obstacle) => findings.bad(
+                &format!("WAN {} cannot be used: {}", uplink.device, obstacle.text()),
+                "check its cable, its signal, its address (ip addr)",
+            ),
+        }
+    }
+    Ok(())
+}
+
+fn server(findings: &mut Findings, file: Option<&Path>, running: bool) {
+    let config = findings.take(config::read::<ServerConfig>(file), |_| "the configuration is right".to_owned());
+    let Some(config) = config else { return };
+    key(findings, &config.key);
+    if config.clients.is_empty() {
+        findings.bad("no client may join", "add a [[client]] with the public key that sennit keygen printed there");
+    } else {
+        findings.good(&format!("{} clients may join", config.clients.len()));
+    }
+    for address in config.listen.iter().filter(|_| !running) {
+        match port::holder(address.port()) {
+            None => findings.good(&format!("UDP port {} is free", address.port())),
+            Some(holder) => findings.bad(
+                &format!("UDP port {} is in use by {holder}", address.port()),
+                "stop that program, or choose another port by the key listen",
+            ),
+        }
+    }
+}
+
+/// What the running daemon says.
+fn connection(findings: &mut Findings, status: &Value) {
+    match status["state"].as_str() {
+        Some("connected" | "running") => findings.good("the daemon runs"),
+        Some("connecting") => findings.bad(
+            "the daemon runs, but the server does not answer",
+            "on the server: sennit check; does its firewall let the UDP port in? do both ends know one another's public key?",
+        ),
+        Some("no_server") => {}
+        state => findings.bad(&format!("the daemon runs, but is {}", state.unwrap_or("silent")), "sennit status says more"),
+    }
+    for wan in status["wans"].as_array().into_iter().flatten() {
+        let name = wan["name"].as_str().unwrap_or("?");
+        let states: Vec<&str> = wan["paths"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|path| path["state"].as_str())
+            .collect();
+        if states.contains(&"active") {
+            findings.good(&format!("the server answers over WAN {name}"));
+        } else if wan["priority"] != "off" {
+            let why = wan["why"].as_str().unwrap_or("no reason given");
+            findings.bad(
+                &format!("the server does not answer over WAN {name}: {why}"),
+                "does this WAN let UDP through to the server's port?",
+            );
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The server's configuration: where it listens, its inner networks, who may join.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{Common, DEFAULT_PORT, InterfaceName, KeySource, LogLevel, Network, PeerKeys};
+use crate::key::{PresharedKey, PrivateKey, PublicKey};
+
+/// Everything that the server needs to know. An absent key has its default; an unknown one is an error.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub struct ServerConfig {
+    /// What both roles have.
+    pub common: Common,
+    /// This machine's private key.
+    pub key: KeySource,
+    /// UDP addresses on which clients reach it.
+    pub listen: Vec<SocketAddr>,
+    /// Its own inner addresses, with the networks from which clients have theirs.
+    pub address: Vec<Network>,
+    /// Clients reach the outside by this machine's addresses.
+    pub nat: bool,
+    /// Who may join.
+    pub clients: Vec<ClientEntry>,
+}
+
+/// A client that may join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientEntry {
+    /// What people call it.
+    pub name: String,
+    /// Who it is.
+    pub keys: PeerKeys,
+    /// Its inner addresses.
+    pub address: Vec<IpAddr>,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    interface: InterfaceName,
+    log_level: LogLevel,
+    control: PathBuf,
+    state_dir: PathBuf,
+    private_key: Option<PrivateKey>,
+    private_key_file: Option<PathBuf>,
+    listen: Vec<SocketAddr>,
+    address: Vec<Network>,
+    nat: bool,
+    client: Vec<WrittenClient>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenClient {
+    name: String,
+    public_key: PublicKey,
+    preshared_key: Option<PresharedKey>,
+    address: Vec<IpAddr>,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        let Common { interface, log_level, control, state_dir } = Common::default();
+        let network = |address: IpAddr, prefix| Network { address, prefix };
+        Self {
+            interface,
+            log_level,
+            control,
+            state_dir,
+            private_key: None,
+            private_key_file: None,
+            listen: vec![SocketAddr::new([0u16; 8].into(), DEFAULT_PORT)],
+            address: vec![
+                network([10, 73, 0, 1].into(), 24),
+                network([0xfd73, 0x656e, 0x6e69, 0x7400, 0, 0, 0, 1].into(), 64),
+            ],
+            nat: true,
+            client: Vec::new(),
+        }
+    }
+}
+
+impl TryFrom<Written> for ServerConfig {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        check_clients(&written)?;
+        if written.listen.is_empty() {
+            return Err("listen is empty: clients could not reach this server".to_owned());
+        }
+        Ok(Self {
+            common: Common {
+                interface: written.interface,
+                log_level: written.log_level,
+                control: written.control,
+                state_dir: written.state_dir,
+            },
+            key: KeySource::from_keys(written.private_key, written.private_key_file)?,
+            listen: written.listen,
+            address: written.address,
+            nat: written.nat,
+            clients: written
+                .client
+                .into_iter()
+                .map(|client| ClientEntry {
+                    name: client.name,
+                    keys: PeerKeys { public: client.public_key, preshared: client.preshared_key },
+                    address: client.address,
+                })
+                .collect(),
+        })
+    }
+}
+
+/// Packets find their client by its address, and clients are told apart by their keys: none may be there twice.
+fn check_clients(written: &Written) -> Result<(), String> {
+    let mut names = HashSet::new();
+    let mut keys = HashSet::new();
+    let mut addresses: HashSet<IpAddr> = written.address.iter().map(|network| network.address).collect();
+    for client in &written.client {
+        let name = &client.name;
+        if !names.insert(name) {
+            return Err(format!("two clients have the name {name:?}"));
+        }
+        if !keys.insert(client.public_key.as_bytes()) {
+            return Err(format!("client {name:?} has the public_key of another client"));
+        }
+        if client.address.is_empty() {
+            return Err(format!("client {name:?} has no address"));
+        }
+        for address in &client.address {
+            if !addresses.insert(*address) {
+                return Err(format!("client {name:?} has the address {address} of another client or of the server"));
+            }
+            if !written.address.iter().any(|network| network.contains(*address)) {
+                return Err(format!("client {name:?} has the address {address}, which is in none of the server's networks"));
+            }
+        }
+    }
+    Ok(())
+}

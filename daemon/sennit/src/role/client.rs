@@ -1,0 +1,448 @@
+//! The client: finds WANs, joins its server, and sends this machine's traffic through the tunnel.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sennit_engine::event::Event;
+use sennit_engine::handshake;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{debug, error, info, warn};
+
+use super::client_system::{ClientSystem, netlink_failed};
+use super::resolve::{Resolver, resolve};
+use super::signals::{Reason, Signals};
+use super::status::{self, Throughput};
+use super::wans::{Engine, Wans, engine_mode};
+use super::{End, Role, Uptime, announce, interface_lost, open_tunnel};
+use crate::config::{self, ClientConfig, LogLevel, Network, ServerConfigOfClient};
+use crate::control::{Answer, EventLog, Listener, Question, Request, VERSION};
+use crate::data::{Clock, DataPath, Handle, Notice};
+use crate::netlink::Watch;
+use crate::saved::Saved;
+use crate::system::{self, Undo};
+use crate::tun::Tun;
+use crate::wan::Uplink;
+use crate::{Error, Result};
+
+/// How often names are asked for again while the server does not answer.
+const RESOLVE_EVERY: Duration = Duration::from_secs(15);
+/// How long the server may be silent before traffic goes out directly, where that is allowed.
+const FALLBACK_AFTER: Duration = Duration::from_secs(5);
+
+struct Client {
+    file: Option<PathBuf>,
+    config: ClientConfig,
+    saved: Saved,
+    system: ClientSystem,
+    data: Handle<Engine>,
+    wans: Wans,
+    uplinks: Vec<Uplink>,
+    /// The server's addresses, the preferred one first.
+    servers: Vec<SocketAddr>,
+    resolver: Resolver,
+    resolved: UnboundedSender<Vec<SocketAddr>>,
+    resolve_at: Instant,
+    connected: bool,
+    /// When the connection was lost, or the program started.
+    silent_since: Instant,
+    events: EventLog,
+    throughput: Throughput,
+    uptime: Uptime,
+}
+
+/// Runs the client.
+pub(super) async fn run(mut signals: Signals, file: Option<&Path>, apply_log_level: impl Fn(LogLevel)) -> Result<()> {
+    let config: ClientConfig = config::read(file)?;
+    apply_log_level(config.common.log_level);
+    let engine = engine_config(&config)?;
+    let seed = super::seed()?;
+    let mut control = Listener::bind(&config.common.control)?;
+    let mut undo = Undo::open(&config.common.state_dir)?;
+    let tun = open_tunnel(&mut undo, &config.common)?;
+    let system = ClientSystem::open(undo, &tun)?;
+    announce(Role::Client, &tun);
+    // Before the first look, so that no change is missed.
+    let watch = Watch::open().map_err(netlink_failed)?;
+    let mut data = DataPath::start(tun, move |now| {
+        engine.map(|config| sennit_engine::Client::new(config, now, seed))
+    })?;
+    let (resolved, mut addresses) = unbounded_channel();
+    let mut client = Client {
+        file: file.map(Path::to_owned),
+        saved: Saved::open(&config.common.state_dir),
+        resolver: Resolver::new(&config.common.state_dir),
+        system,
+        data: data.handle.clone(),
+        wans: Wans::default(),
+        uplinks: Vec::new(),
+        servers: Vec::new(),
+        resolved,
+        resolve_at: Instant::now(),
+        connected: false,
+        silent_since: Instant::now(),
+        events: EventLog::new(),
+        throughput: Throughput::default(),
+        uptime: Uptime(Clock::new()),
+        config,
+    };
+    client.begin();
+    let end = client
+        .until_end(&mut signals, &watch, &mut data.notices, &mut control, &mut addresses, apply_log_level)
+        .await?;
+    let Client { config, .. } = client;
+    finish(end, data, &config).await
+}
+
+/// Ends the data path, and for `sennit down` everything else.
+async fn finish(end: Ended, data: DataPath<Engine>, config: &ClientConfig) -> Result<()> {
+    if end.how == End::Down {
+        data.handle.engine(|engine, now| {
+            if let Some(engine) = engine {
+                engine.close(now);
+            }
+        });
+    }
+    data.stop();
+    if let Some(answer) = end.answer {
+        let outcome = system::down(&config.common);
+        super::answer_last(answer, outcome).await;
+    }
+    Ok(())
+}
+
+/// How the loop ended, and whom to tell when all is done.
+struct Ended {
+    how: End,
+    answer: Option<tokio::sync::oneshot::Sender<Answer>>,
+}
+
+impl Client {
+    async fn until_end(
+        &mut self,
+        signals: &mut Signals,
+        watch: &Watch,
+        notices: &mut UnboundedReceiver<Notice<Event>>,
+        control: &mut Listener,
+        addresses: &mut UnboundedReceiver<Vec<SocketAddr>>,
+        apply_log_level: impl Fn(LogLevel),
+    ) -> Result<Ended> {
+        let mut tick = interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                reason = signals.next() => match reason {
+                    Reason::Stop(signal) => {
+                        let counters = self.data.counters().await.unwrap_or_default();
+                        info!(
+                            signal, interface = %self.config.common.interface,
+                            packets = counters.tunnel_in, bytes = counters.tunnel_in_bytes,
+                            "stopping; the interface and its routes stay (sennit down removes them)"
+                        );
+                        return Ok(Ended { how: End::Signal, answer: None });
+                    }
+                    Reason::Reload => match self.reload() {
+                        Ok(changed) => {
+                            apply_log_level(self.config.common.log_level);
+                            info!(changed, "configuration read again");
+                        }
+                        Err(refusal) => error!(
+                            "the new configuration is refused, the old one stays: {refusal} (hint: {})",
+                            refusal.hint()
+                        ),
+                    }
+                },
+                changed = watch.changed() => {
+                    changed.map_err(netlink_failed)?;
+                    self.look();
+                }
+                notice = notices.recv() => match notice {
+                    Some(Notice::Event(event)) => self.handle_event(event),
+                    Some(Notice::Unreachable(socket)) => {
+                        self.wans.unreachable(socket, &self.data, &mut self.events);
+                    }
+                    Some(Notice::TunnelLost(error)) => return Err(interface_lost(&self.config.common, &error)),
+                    None => return Err(Error::environment("the data path has ended", "this is a bug of sennit: please report it")),
+                },
+                question = control.next() => {
+                    let Question { request, answer, events } = question;
+                    if request == (Request::Down {}) {
+                        info!("going down: everything that was set is removed");
+                        return Ok(Ended { how: End::Down, answer: Some(answer) });
+                    }
+                    let _ = events.send(self.events.listen());
+                    let _ = answer.send(self.answer(request).await);
+                }
+                Some(found) = addresses.recv() => self.handle_resolved(found),
+                _ = tick.tick() => self.handle_tick().await,
+            }
+        }
+    }
+
+    /// First steps, and again after the server has been exchanged in the configuration.
+    fn begin(&mut self) {
+        let mode = engine_mode(self.saved.mode(&self.config));
+        self.data.engine(move |engine, now| {
+            if let Some(engine) = engine {
+                engine.set_mode(now, mode);
+            }
+        });
+        match &self.config.server {
+            Some(server) => {
+                self.servers = self.resolver.known(&server.address);
+                self.resolve_at = Instant::now();
+            }
+            None => {
+                self.servers.clear();
+                warn!(
+                    "no server is joined: packets that enter the tunnel are dropped, traffic keeps flowing outside the \
+                     tunnel (set [server] in the configuration)"
+                );
+            }
+        }
+        self.look();
+    }
+
+    /// Sees what the network is like, and makes WANs and system fit.
+    fn look(&mut self) {
+        match self.system.uplinks(&self.config) {
+            Ok(uplinks) => self.uplinks = uplinks,
+            Err(error) => {
+                warn!("{error} (hint: {})", error.hint());
+                return;
+            }
+        }
+        if self.config.server.is_some() {
+            let wanted: Vec<Uplink> =
+                self.uplinks.iter().filter(|uplink| self.config.wans.take(&uplink.device)).cloned().collect();
+            for uplink in &wanted {
+                self.system.prepare_wan(&uplink.device);
+            }
+            self.wans
+                .update(&wanted, &self.servers, &self.config, &self.saved, &self.data, &mut self.events);
+        }
+        self.system.prepare_lan(&self.config, &self.uplinks);
+        self.apply();
+    }
+
+    fn apply(&mut self) {
+        let silent = !self.connected && self.silent_since.elapsed() > FALLBACK_AFTER;
+        // A name that was never resolved may need the open way to be.
+        let known = self.config.server.is_some() && !self.servers.is_empty();
+        let through = known && !(self.config.direct_fallback && silent);
+        if let Err(error) = self.system.apply(&self.config, &self.uplinks, through) {
+            error!("{error} (hint: {})", error.hint());
+        }
+    }
+
+    async fn handle_tick(&mut self) {
+        if let Some(server) = &self.config.server
+            && !self.connected
+            && Instant::now() >= self.resolve_at
+        {
+            self.resolve_at = Instant::now() + RESOLVE_EVERY;
+            let (server, resolved) = (server.address.clone(), self.resolved.clone());
+            tokio::spawn(async move {
+                let _ = resolved.send(resolve(server).await);
+            });
+        }
+        if self.wans.used.values().any(|wan| wan.obstacle.is_some()) {
+            // What a socket found may be over without the kernel having told.
+            self.look();
+        } else if self.config.direct_fallback {
+            self.apply();
+        }
+        self.sample().await;
+    }
+
+    fn handle_resolved(&mut self, found: Vec<SocketAddr>) {
+        let Some(server) = &self.config.server else { return };
+        if found.is_empty() {
+            if self.servers.is_empty() {
+                warn!(host = server.address.host, "the server's name is not resolved; trying again");
+            }
+            return;
+        }
+        self.resolver.keep(&server.address, &found);
+        if found != self.servers {
+            self.servers = found;
+            self.look();
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Connected { addresses, gateways, resumed } => {
+                self.connected = true;
+                info!(resumed, "connected");
+                debug!(?addresses, ?gateways, "inner addresses");
+                self.events.add("connected", json!({ "resumed": resumed }));
+                let networks = addresses.into_iter().map(|(address, prefix)| Network { address, prefix }).collect();
+                if let Err(error) = self.system.set_addresses(networks) {
+                    error!("{error} (hint: {})", error.hint());
+                }
+                self.apply();
+            }
+            Event::Disconnected => {
+                self.connected = false;
+                self.silent_since = Instant::now();
+                self.resolve_at = Instant::now();
+                warn!("the server does not answer on any WAN; trying again");
+                self.events.add("disconnected", json!({}));
+            }
+            Event::PathChanged { wan, path, state, why } => {
+                let device = self.wans.device(wan).unwrap_or("?").to_owned();
+                info!(wan = device, path = path.0, state = status::condition(state), why, "path");
+                self.events.add("path", json!({ "wan": device, "path": path.0, "state": status::condition(state), "why": why }));
+            }
+            Event::ClientConnected { .. } | Event::PathMoved { .. } => {}
+        }
+    }
+
+    /// Reads the configuration and makes what it changes; a wrong one changes nothing. The session goes on unless it is
+    /// with another server.
+    fn reload(&mut self) -> Result<bool> {
+        let new: ClientConfig = config::read(self.file.as_deref())?;
+        let changed = new != self.config;
+        let peer = |config: &ClientConfig| config.server.clone().map(|ServerConfigOfClient { keys, .. }| (keys, config.key.clone()));
+        let other_peer = peer(&new) != peer(&self.config);
+        let engine = if other_peer { Some((engine_config(&new)?, super::seed()?)) } else { None };
+        if new.common.interface != self.config.common.interface {
+            self.system.undo.remember_interface(&new.common.interface)?;
+            let tun = Tun::create(&new.common.interface)?;
+            self.system.set_tunnel(&tun)?;
+            announce(Role::Client, &tun);
+            self.data.replace_tun(tun);
+            let (addresses, old) = (self.system.addresses().to_vec(), self.config.common.interface.clone());
+            self.system.set_addresses(addresses)?;
+            // The data path closes the old one first.
+            self.data.engine(move |_, _| {
+                if let Err(error) = Tun::remove(&old) {
+                    warn!("{error}");
+                }
+            });
+        }
+        if (&new.common.control, &new.common.state_dir) != (&self.config.common.control, &self.config.common.state_dir) {
+            warn!("control and state_dir are taken over by the next start only");
+        }
+        self.config = new;
+        if let Some((engine, seed)) = engine {
+            self.wans.forget(&self.data);
+            self.connected = false;
+            self.data.engine(move |present, now| {
+                *present = engine.map(|config| sennit_engine::Client::new(config, now, seed));
+            });
+        }
+        self.begin();
+        Ok(changed)
+    }
+
+    async fn answer(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Status {} => Ok(self.status().await),
+            Request::Events { .. } => Ok(self.events.kept().cloned().collect()),
+            Request::Mode { mode } => {
+                self.saved.set_mode(&self.config, mode)?;
+                let engine_mode = engine_mode(mode);
+                self.data.engine(move |engine, now| {
+                    if let Some(engine) = engine {
+                        engine.set_mode(now, engine_mode);
+                    }
+                });
+                info!(mode = mode.name(), "mode changed");
+                self.events.add("mode", json!({ "mode": mode.name() }));
+                Ok(json!({ "mode": mode.name() }))
+            }
+            Request::Wan { name, priority } => {
+                let known = self.wans.used.contains_key(&name) || self.wans.waiting.contains_key(&name);
+                if !known {
+                    let names: Vec<&str> = self.wans.used.keys().map(String::as_str).collect();
+                    return Err(Error::user(
+                        format!("there is no WAN {name:?}"),
+                        format!("the WANs are: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") }),
+                    ));
+                }
+                self.saved.set_priority(&self.config, &name, priority)?;
+                info!(wan = name, priority = priority.name(), "priority changed");
+                self.events.add("priority", json!({ "wan": name, "priority": priority.name() }));
+                self.look();
+                Ok(json!({ "name": name, "priority": priority.name() }))
+            }
+            Request::Down {} => Ok(Value::Null),
+        }
+    }
+
+    async fn sample(&mut self) -> Option<sennit_engine::event::SessionStatus> {
+        let (now, session) = self
+            .data
+            .ask(|engine, now| engine.as_ref().map(|engine| (now, engine.status(now))))
+            .await??;
+        self.throughput.sample(now, &session.paths);
+        Some(session)
+    }
+
+    async fn status(&mut self) -> Value {
+        let session = self.sample().await;
+        let counters = self.data.counters().await.unwrap_or_default();
+        let paths = session.as_ref().map(|session| &session.paths[..]).unwrap_or_default();
+        let usable = self.wans.used.values().any(|wan| wan.obstacle.is_none());
+        let state = match (&self.config.server, self.connected, usable) {
+            (None, _, _) => "no_server",
+            (Some(_), true, _) => "connected",
+            (Some(_), false, true) => "connecting",
+            (Some(_), false, false) => "no_wan",
+        };
+        let mut wans: Vec<Value> = Vec::new();
+        for (device, wan) in &self.wans.used {
+            let own: Vec<_> = paths.iter().filter(|path| path.wan == wan.id).collect();
+            let why = wan
+                .obstacle
+                .or_else(|| own.first().map(|path| path.why))
+                .unwrap_or("waiting for the server's answer");
+            wans.push(json!({
+                "name": device,
+                "device": device,
+                "priority": status::priority(wan.priority()),
+                "paths": own.iter().map(|path| status::path(path, &self.throughput, true)).collect::<Vec<_>>(),
+                "why": why,
+            }));
+        }
+        for (device, why) in &self.wans.waiting {
+            let priority = self.saved.priority(&self.config, device).name();
+            wans.push(json!({ "name": device, "device": device, "priority": priority, "paths": [], "why": why }));
+        }
+        let mut value = json!({
+            "version": VERSION,
+            "role": "client",
+            "state": state,
+            "mode": self.saved.mode(&self.config).name(),
+            "interface": self.config.common.interface.as_str(),
+            "addresses": self.system.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "server": paths.first().map(|path| path.network.remote).or(self.servers.first().copied()).map(|server| server.to_string()),
+            "uptime_s": self.uptime.seconds(),
+            "wans": wans,
+            "counters": counters,
+        });
+        if let (Some(session), Some(fields)) = (&session, value.as_object_mut())
+            && let Value::Object(more) = status::session(session)
+        {
+            fields.extend(more);
+        }
+        value
+    }
+}
+
+/// What the engine needs; `None` without a server.
+fn engine_config(config: &ClientConfig) -> Result<Option<sennit_engine::ClientConfig>> {
+    let Some(server) = &config.server else { return Ok(None) };
+    let private = config.key.load()?;
+    Ok(Some(sennit_engine::ClientConfig {
+        private_key: handshake::PrivateKey::from_bytes(private.as_bytes()),
+        server_key: handshake::PublicKey(*server.keys.public.as_bytes()),
+        preshared_key: server.keys.preshared.as_ref().map(|key| handshake::PresharedKey::from_bytes(key.as_bytes())),
+        mode: engine_mode(config.mode),
+        aes_is_fast: super::aes_is_fast(),
+    }))
+}

@@ -1,0 +1,387 @@
+//! The server: lets its clients in, and lets their traffic out.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sennit_engine::event::{Event, SessionStatus};
+use sennit_engine::handshake;
+use sennit_engine::ids::{ClientId, SocketId};
+use sennit_engine::Server as Engine;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, error, info, warn};
+
+use super::client_system::netlink_failed;
+use super::signals::{Reason, Signals};
+use super::status::{self, Throughput};
+use super::{End, Role, Uptime, announce, interface_lost, open_tunnel};
+use crate::config::{self, ClientEntry, LogLevel, Network, ServerConfig};
+use crate::control::{Answer, EventLog, Listener, Question, Request, VERSION};
+use crate::data::{Clock, DataPath, Handle, Notice};
+use crate::netlink::{Inventory, Netlink};
+use crate::system::{self, Firewall, ServerFirewall, Settings, Undo};
+use crate::tun::Tun;
+use crate::udp::UdpSocket;
+use crate::wan::uplinks;
+use crate::{Error, Result};
+
+struct Server {
+    file: Option<PathBuf>,
+    config: ServerConfig,
+    undo: Undo,
+    netlink: Netlink,
+    firewall: Firewall,
+    tunnel: u32,
+    data: Handle<Engine>,
+    sockets: BTreeMap<SocketAddr, SocketId>,
+    next_socket: u16,
+    /// Clients by their names, with the number that the engine knows them by.
+    clients: BTreeMap<String, (ClientId, ClientEntry)>,
+    next_client: u32,
+    events: EventLog,
+    throughput: BTreeMap<ClientId, Throughput>,
+    uptime: Uptime,
+}
+
+/// Runs the server.
+pub(super) async fn run(mut signals: Signals, file: Option<&Path>, apply_log_level: impl Fn(LogLevel)) -> Result<()> {
+    let config: ServerConfig = config::read(file)?;
+    apply_log_level(config.common.log_level);
+    let private = config.key.load()?;
+    let engine = sennit_engine::ServerConfig {
+        private_key: handshake::PrivateKey::from_bytes(private.as_bytes()),
+        gateways: config.address.iter().map(|network| network.address).collect(),
+        aes_is_fast: super::aes_is_fast(),
+    };
+    let seed = super::seed()?;
+    let mut control = Listener::bind(&config.common.control)?;
+    let mut undo = Undo::open(&config.common.state_dir)?;
+    let tun = open_tunnel(&mut undo, &config.common)?;
+    let tunnel = tun.index();
+    announce(Role::Server, &tun);
+    let mut data = DataPath::start(tun, move |now| Engine::new(engine, now, seed))?;
+    let mut server = Server {
+        file: file.map(Path::to_owned),
+        undo,
+        netlink: Netlink::open().map_err(netlink_failed)?,
+        firewall: Firewall::default(),
+        tunnel,
+        data: data.handle.clone(),
+        sockets: BTreeMap::new(),
+        next_socket: 0,
+        clients: BTreeMap::new(),
+        next_client: 0,
+        events: EventLog::new(),
+        throughput: BTreeMap::new(),
+        uptime: Uptime(Clock::new()),
+        config,
+    };
+    let config = server.config.clone();
+    server.apply(&config)?;
+    info!(clients = server.clients.len(), "listening");
+    let (end, answer) = server
+        .until_end(&mut signals, &mut data.notices, &mut control, apply_log_level)
+        .await?;
+    data.stop();
+    if let (End::Down, Some(answer)) = (end, answer) {
+        let outcome = system::down(&server.config.common);
+        super::answer_last(answer, outcome).await;
+    }
+    Ok(())
+}
+
+impl Server {
+    async fn until_end(
+        &mut self,
+        signals: &mut Signals,
+        notices: &mut UnboundedReceiver<Notice<(Option<ClientId>, Event)>>,
+        control: &mut Listener,
+        apply_log_level: impl Fn(LogLevel),
+    ) -> Result<(End, Option<tokio::sync::oneshot::Sender<Answer>>)> {
+        let mut tick = interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                reason = signals.next() => match reason {
+                    Reason::Stop(signal) => {
+                        info!(
+                            signal, interface = %self.config.common.interface,
+                            "stopping; the interface stays (sennit down removes it)"
+                        );
+                        return Ok((End::Signal, None));
+                    }
+                    Reason::Reload => match self.reload() {
+                        Ok(changed) => {
+                            apply_log_level(self.config.common.log_level);
+                            info!(changed, "configuration read again");
+                        }
+                        Err(refusal) => error!(
+                            "the new configuration is refused, the old one stays: {refusal} (hint: {})",
+                            refusal.hint()
+                        ),
+                    }
+                },
+                notice = notices.recv() => match notice {
+                    Some(Notice::Event((client, event))) => self.handle_event(client, event),
+                    Some(Notice::Unreachable(socket)) => debug!(socket = socket.0, "the kernel refuses to send"),
+                    Some(Notice::TunnelLost(error)) => return Err(interface_lost(&self.config.common, &error)),
+                    None => return Err(Error::environment("the data path has ended", "this is a bug of sennit: please report it")),
+                },
+                question = control.next() => {
+                    let Question { request, answer, events } = question;
+                    if request == (Request::Down {}) {
+                        info!("going down: everything that was set is removed");
+                        return Ok((End::Down, Some(answer)));
+                    }
+                    let _ = events.send(self.events.listen());
+                    let _ = answer.send(self.answer(request).await);
+                }
+                _ = tick.tick() => {
+                    self.sample().await;
+                }
+            }
+        }
+    }
+
+    /// Makes sockets, addresses, firewall and clients what the configuration says.
+    fn apply(&mut self, config: &ServerConfig) -> Result<()> {
+        self.listen(config)?;
+        let inventory = Inventory::read(&mut self.netlink).map_err(netlink_failed)?;
+        let present = inventory.links.get(&self.tunnel).map(|link| link.addresses.clone()).unwrap_or_default();
+        system::set_addresses(&mut self.netlink, self.tunnel, &present, &config.address)?;
+        if config.nat {
+            let uplinks: Vec<String> =
+                uplinks(&inventory, &config.common.interface).into_iter().map(|uplink| uplink.device).collect();
+            Settings::new(&mut self.undo).forward(&uplinks)?;
+            self.firewall.set_server(&ServerFirewall {
+                tunnel: config.common.interface.clone(),
+                networks: config.address.clone(),
+            })?;
+        } else if self.config.nat {
+            Firewall::remove()?;
+        }
+        self.admit(config);
+        Ok(())
+    }
+
+    /// Opens sockets at the addresses where there are none yet, then closes those that are not wanted any more.
+    fn listen(&mut self, config: &ServerConfig) -> Result<()> {
+        for address in &config.listen {
+            if self.sockets.contains_key(address) {
+                continue;
+            }
+            let socket = open_socket(*address)?;
+            self.next_socket = self.next_socket.wrapping_add(1);
+            let id = SocketId(self.next_socket);
+            self.data.add_socket(id, socket);
+            self.sockets.insert(*address, id);
+        }
+        let data = &self.data;
+        self.sockets.retain(|address, id| {
+            let wanted = config.listen.contains(address);
+            if !wanted {
+                data.remove_socket(*id);
+            }
+            wanted
+        });
+        Ok(())
+    }
+
+    /// Tells the engine who may join. Sessions of clients that stay are not disturbed.
+    fn admit(&mut self, config: &ServerConfig) {
+        let gone: Vec<String> = self
+            .clients
+            .keys()
+            .filter(|name| !config.clients.iter().any(|client| client.name == **name))
+            .cloned()
+            .collect();
+        for name in gone {
+            if let Some((id, _)) = self.clients.remove(&name) {
+                info!(client = name, "locked out");
+                self.throughput.remove(&id);
+                self.data.engine(move |engine, _| engine.remove_client(id));
+            }
+        }
+        for client in &config.clients {
+            if self.clients.get(&client.name).is_some_and(|(_, known)| known == client) {
+                continue;
+            }
+            let next = ClientId(self.next_client);
+            let id = self.clients.get(&client.name).map_or(next, |(id, _)| *id);
+            if id == next {
+                self.next_client += 1;
+            }
+            self.clients.insert(client.name.clone(), (id, client.clone()));
+            let entry = engine_entry(client, &config.address);
+            self.data.engine(move |engine, _| engine.set_client(id, entry));
+        }
+    }
+
+    /// Reads the configuration and makes what it changes; a wrong one changes nothing.
+    fn reload(&mut self) -> Result<bool> {
+        let new: ServerConfig = config::read(self.file.as_deref())?;
+        let changed = new != self.config;
+        if new.common.interface != self.config.common.interface {
+            self.undo.remember_interface(&new.common.interface)?;
+            let tun = Tun::create(&new.common.interface)?;
+            self.tunnel = tun.index();
+            announce(Role::Server, &tun);
+            self.data.replace_tun(tun);
+            let old = self.config.common.interface.clone();
+            self.data.engine(move |_, _| {
+                if let Err(error) = Tun::remove(&old) {
+                    warn!("{error}");
+                }
+            });
+        }
+        let fixed = |config: &ServerConfig| (config.common.control.clone(), config.common.state_dir.clone(), config.key.clone());
+        if fixed(&new) != fixed(&self.config) {
+            warn!("control, state_dir and the private key are taken over by the next start only");
+        }
+        self.apply(&new)?;
+        self.config = new;
+        Ok(changed)
+    }
+
+    fn handle_event(&mut self, of: Option<ClientId>, event: Event) {
+        match event {
+            Event::ClientConnected { client, resumed } => {
+                let name = self.name(client);
+                info!(client = name, resumed, "connected");
+                self.events.add("connected", json!({ "client": name, "resumed": resumed }));
+            }
+            Event::Disconnected => {
+                let name = of.map(|client| self.name(client)).unwrap_or_default();
+                info!(client = name, "disconnected");
+                self.events.add("disconnected", json!({ "client": name }));
+            }
+            Event::PathChanged { path, state, why, .. } => {
+                let name = of.map(|client| self.name(client)).unwrap_or_default();
+                info!(client = name, path = path.0, state = status::condition(state), why, "path");
+                self.events.add("path", json!({ "client": name, "path": path.0, "state": status::condition(state), "why": why }));
+            }
+            Event::PathMoved { path, network } => {
+                let name = of.map(|client| self.name(client)).unwrap_or_default();
+                info!(client = name, path = path.0, "path has a new address");
+                debug!(client = name, path = path.0, remote = %network.remote, "path has a new address");
+                self.events.add("path_moved", json!({ "client": name, "path": path.0 }));
+            }
+            Event::Connected { .. } => {}
+        }
+    }
+
+    fn name(&self, client: ClientId) -> String {
+        let found = self.clients.iter().find(|(_, (id, _))| *id == client);
+        found.map(|(name, _)| name.clone()).unwrap_or_default()
+    }
+
+    async fn answer(&mut self, request: Request) -> Answer {
+        match request {
+            Request::Status {} => Ok(self.status().await),
+            Request::Events { .. } => Ok(self.events.kept().cloned().collect()),
+            Request::Mode { .. } | Request::Wan { .. } => Err(Error::user(
+                "this is a server: modes and WANs belong to its clients",
+                "run the command on the client",
+            )),
+            Request::Down {} => Ok(Value::Null),
+        }
+    }
+
+    async fn sample(&mut self) -> BTreeMap<ClientId, SessionStatus> {
+        let ids: Vec<ClientId> = self.clients.values().map(|(id, _)| *id).collect();
+        let asked = self.data.ask(move |engine, now| {
+            let statuses = ids.iter().filter_map(|id| Some((*id, engine.status(now, *id)?)));
+            (now, statuses.collect::<BTreeMap<_, _>>())
+        });
+        let Some((now, sessions)) = asked.await else { return BTreeMap::new() };
+        for (id, session) in &sessions {
+            self.throughput.entry(*id).or_default().sample(now, &session.paths);
+        }
+        sessions
+    }
+
+    async fn status(&mut self) -> Value {
+        let sessions = self.sample().await;
+        let counters = self.data.counters().await.unwrap_or_default();
+        let unknown = Throughput::default();
+        let clients: Vec<Value> = self
+            .clients
+            .iter()
+            .map(|(name, (id, client))| {
+                let session = sessions.get(id);
+                let throughput = self.throughput.get(id).unwrap_or(&unknown);
+                let paths = session.map(|session| &session.paths[..]).unwrap_or_default();
+                let mut value = json!({
+                    "name": name,
+                    "public_key": client.keys.public.to_string(),
+                    "connected": session.is_some_and(|session| session.connected),
+                    "addresses": client.address,
+                    "paths": paths.iter().map(|path| status::path(path, throughput, false)).collect::<Vec<_>>(),
+                });
+                if let (Some(session), Some(fields)) = (session, value.as_object_mut())
+                    && let Value::Object(more) = status::session(session)
+                {
+                    fields.extend(more);
+                }
+                value
+            })
+            .collect();
+        json!({
+            "version": VERSION,
+            "role": "server",
+            "state": "running",
+            "interface": self.config.common.interface.as_str(),
+            "addresses": self.config.address.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "listen": self.config.listen,
+            "uptime_s": self.uptime.seconds(),
+            "clients": clients,
+            "counters": counters,
+        })
+    }
+}
+
+/// A client gets its addresses with the prefix of the server's network, so that it reaches the server's inner address.
+fn engine_entry(client: &ClientEntry, networks: &[Network]) -> sennit_engine::ClientEntry {
+    let with_prefix = |address: &std::net::IpAddr| {
+        let network = networks.iter().find(|network| network.contains(*address));
+        (*address, network.map_or(Network::host(*address).prefix, |network| network.prefix))
+    };
+    sennit_engine::ClientEntry {
+        public_key: handshake::PublicKey(*client.keys.public.as_bytes()),
+        preshared_key: client.keys.preshared.as_ref().map(|key| handshake::PresharedKey::from_bytes(key.as_bytes())),
+        addresses: client.address.iter().map(with_prefix).collect(),
+    }
+}
+
+/// A socket at this address; IPv4 alone where the kernel has no IPv6.
+fn open_socket(address: SocketAddr) -> Result<UdpSocket> {
+    let outcome = match UdpSocket::listening(address) {
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) && address.ip().is_unspecified() => {
+            UdpSocket::listening(SocketAddr::new([0; 4].into(), address.port()))
+        }
+        outcome => outcome,
+    };
+    outcome.map_err(|error| {
+        let message = format!("failed to listen on UDP {address}: {error}");
+        match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => {
+                let holder = crate::port::holder(address.port());
+                Error::environment(
+                    match &holder {
+                        Some(holder) => format!("UDP port {} is in use by {holder}", address.port()),
+                        None => format!("UDP port {} is in use", address.port()),
+                    },
+                    "stop that program, or choose another port by the key listen (and tell the clients)",
+                )
+            }
+            Some(libc::EADDRNOTAVAIL) => {
+                Error::user(message, "listen names an address of this machine, or [::] for all of them")
+            }
+            Some(libc::EACCES | libc::EPERM) => Error::environment(message, "run sennit as root"),
+            _ => Error::environment(message, "check the key listen"),
+        }
+    })
+}
