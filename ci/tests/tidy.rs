@@ -21,7 +21,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-const CRATES: [(&str, &str); 5] = [
+const CRATES: [(&str, &str); 6] = [
     ("builder", "builder"),
     ("openwrt-formats", "builder/formats"),
     ("sennit-engine", "daemon/engine"),

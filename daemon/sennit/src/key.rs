@@ -94,7 +94,10 @@ impl PrivateKey {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::user(
                 format!("{} exists: a private key is not overwritten", path.display()),
-                format!("sennit pubkey {} prints its public key; --force replaces it", path.display()),
+                format!(
+                    "sennit pubkey {} prints its public key; --force replaces it",
+                    path.display()
+                ),
             ),
             _ => Error::environment(
                 format!("failed to write the private key {}: {error}", path.display()),
@@ -193,13 +196,14 @@ pub fn random(bytes: &mut [u8]) -> Result<()> {
 /// The text is not repeated in the message: it may be a secret, or most of one.
 fn decode(text: &str) -> Result<Zeroizing<[u8; BYTES]>, String> {
     const RULE: &str = "a key is 44 characters of base64 that stand for 32 bytes";
+    let characters = text.chars().count();
+    if characters != 44 {
+        return Err(format!("this key has {characters} characters: {RULE}"));
+    }
     let bytes = STANDARD
         .decode(text)
         .map(Zeroizing::new)
-        .map_err(|_| match text.chars().count() {
-            44 => format!("this is not base64: {RULE}"),
-            found => format!("this key has {found} characters: {RULE}"),
-        })?;
+        .map_err(|_| format!("this is not base64: {RULE}"))?;
     <[u8; BYTES]>::try_from(bytes.as_slice())
         .map(Zeroizing::new)
         .map_err(|_| format!("this key stands for {} bytes: {RULE}", bytes.len()))
@@ -212,8 +216,8 @@ mod tests {
     #[test]
     fn the_public_key_is_that_of_rfc_7748() {
         let private = [
-            0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d, 0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2, 0x66, 0x45, 0xdf, 0x4c,
-            0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a, 0xb1, 0x77, 0xfb, 0xa5, 0x1d, 0xb9, 0x2c, 0x2a,
+            0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d, 0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2, 0x66, 0x45,
+            0xdf, 0x4c, 0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a, 0xb1, 0x77, 0xfb, 0xa5, 0x1d, 0xb9, 0x2c, 0x2a,
         ];
         let public = PrivateKey(Zeroizing::new(private)).public();
         assert_eq!(public.as_bytes()[..4], [0x85, 0x20, 0xf0, 0x09]);
@@ -225,7 +229,7 @@ mod tests {
         let refused = |text: &str| PublicKey::try_from(text.to_owned()).unwrap_err();
         assert!(refused("secret").contains("6 characters"));
         assert!(refused(&"!".repeat(44)).contains("not base64"));
-        assert!(refused("AAAA").contains("3 bytes"));
+        assert!(refused(&"A".repeat(44)).contains("33 bytes"));
         assert!(!refused("secret").contains("secret"));
     }
 
@@ -236,10 +240,19 @@ mod tests {
         let path = folder.path().join("etc/private.key");
         let key = PrivateKey::generate().unwrap();
         key.write(&path, false).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert!(PrivateKey::read(&path).unwrap() == key);
         let other = PrivateKey::generate().unwrap();
-        assert!(other.write(&path, false).unwrap_err().to_string().contains("exists"));
+        assert!(
+            other
+                .write(&path, false)
+                .unwrap_err()
+                .to_string()
+                .contains("exists")
+        );
         other.write(&path, true).unwrap();
         assert!(PrivateKey::read(&path).unwrap() == other);
         assert!(!format!("{key:?}").contains(&STANDARD.encode(key.as_bytes())));

@@ -11,9 +11,18 @@ pub fn holder(port: u16) -> Option<String> {
     let link = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let name = process.file_name();
-        let Some(id) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
-        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
-        let mut targets = descriptors.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+        let Some(id) = name
+            .to_str()
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        else {
+            continue;
+        };
+        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else {
+            continue;
+        };
+        let mut targets = descriptors
+            .flatten()
+            .filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
         if targets.any(|target| target == Path::new(&link)) {
             let program = fs::read_to_string(process.path().join("comm")).ok()?;
             return Some(format!("{} (process {id})", program.trim()));
@@ -28,7 +37,11 @@ fn inode(table: &str, port: u16) -> Option<String> {
     table.lines().skip(1).find_map(|line| {
         let mut columns = line.split_ascii_whitespace();
         let local = columns.nth(1)?;
-        local.ends_with(&suffix).then(|| columns.nth(7)).flatten().map(str::to_owned)
+        local
+            .ends_with(&suffix)
+            .then(|| columns.nth(7))
+            .flatten()
+            .map(str::to_owned)
     })
 }
 
@@ -41,7 +54,10 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         let holder = holder(port).unwrap();
-        assert!(holder.ends_with(&format!("(process {})", std::process::id())), "{holder}");
+        assert!(
+            holder.ends_with(&format!("(process {})", std::process::id())),
+            "{holder}"
+        );
         drop(socket);
         assert_eq!(inode("header\n", port), None);
     }

@@ -74,14 +74,23 @@ impl Saved {
 
     /// Chooses a mode.
     pub fn set_mode(&mut self, config: &ClientConfig, mode: Mode) -> Result<()> {
-        self.written.mode = Some(Choice { chosen: mode, configured: config.mode });
+        self.written.mode = Some(Choice {
+            chosen: mode,
+            configured: config.mode,
+        });
         self.save()
     }
 
     /// Chooses a priority.
     pub fn set_priority(&mut self, config: &ClientConfig, device: &str, priority: Priority) -> Result<()> {
         let configured = config.wan(device).priority;
-        self.written.wan.insert(device.to_owned(), Choice { chosen: priority, configured });
+        self.written.wan.insert(
+            device.to_owned(),
+            Choice {
+                chosen: priority,
+                configured,
+            },
+        );
         self.save()
     }
 

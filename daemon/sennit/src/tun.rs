@@ -50,21 +50,31 @@ impl Tun {
             Error::environment(format!("failed to {what} {name}: {error}"), "run sennit as root")
         };
         sys::set_tun_persistent(device.as_fd(), true).map_err(|error| failed("keep", error))?;
-        sys::set_tun_header_length(device.as_fd(), HEADER).map_err(|error| failed("set the header of", error))?;
+        sys::set_tun_header_length(device.as_fd(), HEADER)
+            .map_err(|error| failed("set the header of", error))?;
         let tcp = offload::CHECKSUM | offload::TCP;
         let udp_offload = sys::set_tun_offload(device.as_fd(), tcp | offload::UDP).is_ok();
         if !udp_offload {
             debug!(interface = %name, "this kernel has no UDP segmentation offload for TUN devices");
-            sys::set_tun_offload(device.as_fd(), tcp).map_err(|error| failed("set the offloads of", error))?;
+            sys::set_tun_offload(device.as_fd(), tcp)
+                .map_err(|error| failed("set the offloads of", error))?;
         }
         let index = bring_up(name).map_err(|error| failed("bring up", error))?;
-        Ok(Self { device, name: name.clone(), index, udp_offload })
+        Ok(Self {
+            device,
+            name: name.clone(),
+            index,
+            udp_offload,
+        })
     }
 
     /// Removes the interface of this name if it is a TUN device; returns whether there was one.
     pub fn remove(name: &InterfaceName) -> Result<bool> {
         let failed = |error: io::Error| {
-            Error::environment(format!("failed to remove {name}: {error}"), "run sennit down as root")
+            Error::environment(
+                format!("failed to remove {name}: {error}"),
+                "run sennit down as root",
+            )
         };
         let inventory = Netlink::open().and_then(|mut netlink| Inventory::read(&mut netlink));
         if inventory.map_err(failed)?.link(name.as_str()).is_none() {

@@ -72,19 +72,39 @@ impl UdpSocket {
         if local.is_ipv6() {
             socket.set_only_v6(!mapped)?;
             // PROBE alone lets the kernel fragment IPv6 where it knows of a smaller MTU.
-            set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)?;
+            set_option(
+                socket.as_fd(),
+                libc::IPPROTO_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_PROBE,
+            )?;
             set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 1)?;
             sockopt::set_ipv6_recvtclass(&socket, true)?;
             sockopt::set_ipv6_tclass(&socket, ECN_CAPABLE.into())?;
-            set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, device.is_none().into())?;
+            set_option(
+                socket.as_fd(),
+                libc::IPPROTO_IPV6,
+                libc::IPV6_RECVPKTINFO,
+                device.is_none().into(),
+            )?;
         }
         if local.is_ipv4() || mapped {
-            set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
+            set_option(
+                socket.as_fd(),
+                libc::IPPROTO_IP,
+                libc::IP_MTU_DISCOVER,
+                libc::IP_PMTUDISC_PROBE,
+            )?;
             sockopt::set_ip_recvtos(&socket, true)?;
             sockopt::set_ip_tos(&socket, ECN_CAPABLE)?;
         }
         if local.is_ipv4() {
-            set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, device.is_none().into())?;
+            set_option(
+                socket.as_fd(),
+                libc::IPPROTO_IP,
+                libc::IP_PKTINFO,
+                device.is_none().into(),
+            )?;
         }
         // It only makes it faster; old kernels lack it.
         let _ = set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_GRO, 1);
@@ -99,7 +119,11 @@ impl UdpSocket {
             socket.bind_device(Some(device.as_bytes()))?;
         }
         socket.bind(&local.into())?;
-        Ok(Self { socket, mapped, segmentation: Cell::new(true) })
+        Ok(Self {
+            socket,
+            mapped,
+            segmentation: Cell::new(true),
+        })
     }
 
     /// The address that the socket is bound to.
@@ -163,7 +187,10 @@ impl UdpSocket {
     fn send_apart(&self, message: &Outgoing<'_>) -> Sent {
         let mut rest = message.data;
         while !rest.is_empty() {
-            let mut batch = [Outgoing { data: &[], ..*message }; SEND_BATCH];
+            let mut batch = [Outgoing {
+                data: &[],
+                ..*message
+            }; SEND_BATCH];
             let mut count = 0;
             let mut ahead = rest;
             while count < SEND_BATCH && !ahead.is_empty() {
@@ -216,7 +243,11 @@ impl Receiver {
     ) -> io::Result<bool> {
         let mut metas = [None; RECEIVE_BATCH];
         let mut rooms = self.pools.each_mut().map(|pool| pool.room(MESSAGE));
-        let count = datagrams::receive(socket.as_fd(), rooms.iter_mut().map(|room| &mut **room), &mut metas)?;
+        let count = datagrams::receive(
+            socket.as_fd(),
+            rooms.iter_mut().map(|room| &mut **room),
+            &mut metas,
+        )?;
         for (room, meta) in rooms.into_iter().zip(metas).take(count) {
             let data = room.split();
             if let Some(meta) = meta {

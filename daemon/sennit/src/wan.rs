@@ -44,7 +44,11 @@ impl Obstacle {
 impl Uplink {
     /// Whether it can be used now, with this IP version.
     pub fn has(&self, family: Family) -> bool {
-        self.obstacle.is_none() && self.addresses.iter().any(|address| Family::of(*address) == family)
+        self.obstacle.is_none()
+            && self
+                .addresses
+                .iter()
+                .any(|address| Family::of(*address) == family)
     }
 }
 
@@ -52,12 +56,18 @@ impl Uplink {
 pub fn uplinks(inventory: &Inventory, tunnel: &InterfaceName) -> Vec<Uplink> {
     let mut uplinks: Vec<Uplink> = Vec::new();
     for route in &inventory.default_routes {
-        let Some(link) = inventory.links.get(&route.link) else { continue };
+        let Some(link) = inventory.links.get(&route.link) else {
+            continue;
+        };
         if link.loopback || link.name == tunnel.as_str() {
             continue;
         }
         let of_family = |address: &IpAddr| Family::of(*address) == route.family;
-        let address = link.addresses.iter().map(|network| network.address).find(of_family);
+        let address = link
+            .addresses
+            .iter()
+            .map(|network| network.address)
+            .find(of_family);
         if let Some(known) = uplinks.iter_mut().find(|uplink| uplink.index == link.index) {
             if !known.addresses.iter().any(of_family) {
                 known.addresses.extend(address);
@@ -72,7 +82,9 @@ pub fn uplinks(inventory: &Inventory, tunnel: &InterfaceName) -> Vec<Uplink> {
         }
     }
     for uplink in &mut uplinks {
-        let Some(link) = inventory.links.get(&uplink.index) else { continue };
+        let Some(link) = inventory.links.get(&uplink.index) else {
+            continue;
+        };
         uplink.addresses.sort();
         uplink.obstacle = if !link.up {
             Some(Obstacle::Down)
@@ -94,8 +106,21 @@ mod tests {
     use crate::netlink::{DefaultRoute, Link};
 
     fn link(index: u32, name: &str, carrier: bool, addresses: &[&str]) -> (u32, Link) {
-        let addresses = addresses.iter().map(|text| Network::try_from((*text).to_owned()).unwrap()).collect();
-        (index, Link { index, name: name.to_owned(), loopback: name == "lo", up: true, carrier, addresses })
+        let addresses = addresses
+            .iter()
+            .map(|text| Network::try_from((*text).to_owned()).unwrap())
+            .collect();
+        (
+            index,
+            Link {
+                index,
+                name: name.to_owned(),
+                loopback: name == "lo",
+                up: true,
+                carrier,
+                addresses,
+            },
+        )
     }
 
     fn route(link: u32, metric: u32, family: Family) -> DefaultRoute {

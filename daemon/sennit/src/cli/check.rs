@@ -49,7 +49,10 @@ impl Findings {
 
 /// Exit code 3 if something was found.
 pub(super) fn run(daemon: &Daemon, role: Option<Role>) -> Result<Exit> {
-    let status = daemon.call().and_then(|mut caller: Caller| caller.ask(&Request::Status {})).ok();
+    let status = daemon
+        .call()
+        .and_then(|mut caller: Caller| caller.ask(&Request::Status {}))
+        .ok();
     let running = status.as_ref().and_then(|status| match status["role"].as_str() {
         Some("server") => Some(Role::Server),
         Some("client") => Some(Role::Client),
@@ -64,9 +67,16 @@ pub(super) fn run(daemon: &Daemon, role: Option<Role>) -> Result<Exit> {
     }
     match &status {
         Some(status) => connection(&mut findings, status),
-        None => findings.bad("no sennit is running here", &format!("start it: sennit run {}", role.name())),
+        None => findings.bad(
+            "no sennit is running here",
+            &format!("start it: sennit run {}", role.name()),
+        ),
     }
-    Ok(if findings.problems == 0 { Exit::Ok } else { Exit::Found })
+    Ok(if findings.problems == 0 {
+        Exit::Ok
+    } else {
+        Exit::Found
+    })
 }
 
 fn privileges(findings: &mut Findings) {
@@ -83,22 +93,36 @@ fn privileges(findings: &mut Findings) {
             "install kmod-tun (OpenWrt) or run modprobe tun",
         ),
     }
-    let nft = Command::new("nft").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let nft = Command::new("nft")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     match nft {
         Ok(status) if status.success() => findings.good("the program nft is there"),
-        _ => findings.bad("the program nft is missing: the firewall cannot be set", "install the package nftables"),
+        _ => findings.bad(
+            "the program nft is missing: the firewall cannot be set",
+            "install the package nftables",
+        ),
     }
 }
 
 fn key(findings: &mut Findings, key: &KeySource) {
-    findings.take(key.load(), |key| format!("this machine's public key is {}", key.public()));
+    findings.take(key.load(), |key| {
+        format!("this machine's public key is {}", key.public())
+    });
 }
 
 fn client(findings: &mut Findings, file: Option<&Path>, status: Option<&Value>) -> Result<()> {
-    let config = findings.take(config::read::<ClientConfig>(file), |_| "the configuration is right".to_owned());
+    let config = findings.take(config::read::<ClientConfig>(file), |_| {
+        "the configuration is right".to_owned()
+    });
     let Some(config) = config else { return Ok(()) };
     let Some(server) = &config.server else {
-        findings.bad("no server is set", "sennit setup client --server HOST --server-key PUBLIC_KEY");
+        findings.bad(
+            "no server is set",
+            "sennit setup client --server HOST --server-key PUBLIC_KEY",
+        );
         return Ok(());
     };
     key(findings, &config.key);
@@ -112,13 +136,21 @@ fn client(findings: &mut Findings, file: Option<&Path>, status: Option<&Value>) 
             findings.good("the server's address is known from an earlier time");
         }
         Err(error) => findings.bad(
-            &format!("the server's name {} is not resolved: {error}", server.address.host),
+            &format!(
+                "the server's name {} is not resolved: {error}",
+                server.address.host
+            ),
             "check the name, and that this machine has a name server",
         ),
     }
-    let inventory = Netlink::open().and_then(|mut netlink| Inventory::read(&mut netlink)).map_err(|error| {
-        Error::environment(format!("failed to ask the kernel about interfaces: {error}"), "run sennit as root")
-    })?;
+    let inventory = Netlink::open()
+        .and_then(|mut netlink| Inventory::read(&mut netlink))
+        .map_err(|error| {
+            Error::environment(
+                format!("failed to ask the kernel about interfaces: {error}"),
+                "run sennit as root",
+            )
+        })?;
     let found: Vec<_> = uplinks(&inventory, &config.common.interface)
         .into_iter()
         .filter(|uplink| config.wans.take(&uplink.device))
@@ -131,7 +163,10 @@ fn client(findings: &mut Findings, file: Option<&Path>, status: Option<&Value>) 
     }
     for uplink in found {
         match uplink.obstacle {
-            None => findings.good(&format!("WAN {} has a default route and an address", uplink.device)),
+            None => findings.good(&format!(
+                "WAN {} has a default route and an address",
+                uplink.device
+            )),
             Some(obstacle) => findings.bad(
                 &format!("WAN {} cannot be used: {}", uplink.device, obstacle.text()),
                 "check its cable, its signal, its address (ip addr)",
@@ -142,11 +177,16 @@ fn client(findings: &mut Findings, file: Option<&Path>, status: Option<&Value>) 
 }
 
 fn server(findings: &mut Findings, file: Option<&Path>, running: bool) {
-    let config = findings.take(config::read::<ServerConfig>(file), |_| "the configuration is right".to_owned());
+    let config = findings.take(config::read::<ServerConfig>(file), |_| {
+        "the configuration is right".to_owned()
+    });
     let Some(config) = config else { return };
     key(findings, &config.key);
     if config.clients.is_empty() {
-        findings.bad("no client may join", "add a [[client]] with the public key that sennit keygen printed there");
+        findings.bad(
+            "no client may join",
+            "add a [[client]] with the public key that sennit keygen printed there",
+        );
     } else {
         findings.good(&format!("{} clients may join", config.clients.len()));
     }

@@ -14,7 +14,10 @@ pub(super) fn generate(file: &Path, force: bool, as_json: bool) -> Result<()> {
     if as_json {
         show(&json!({ "public_key": key.public().to_string(), "file": file }).to_string());
     } else {
-        say(&format!("private key: {} (keep it secret); public key, for the other end:", file.display()));
+        say(&format!(
+            "private key: {} (keep it secret); public key, for the other end:",
+            file.display()
+        ));
         show(&key.public().to_string());
     }
     Ok(())

@@ -51,7 +51,11 @@ fn time(seconds: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
@@ -72,6 +76,9 @@ mod tests {
     #[test]
     fn an_event_is_one_line() {
         let event = json!({"time": 0, "event": "path", "wan": "eth1", "why": "two words"});
-        assert_eq!(line(&event), "1970-01-01 00:00:00Z path wan=eth1 why=\"two words\"");
+        assert_eq!(
+            line(&event),
+            "1970-01-01 00:00:00Z path wan=eth1 why=\"two words\""
+        );
     }
 }

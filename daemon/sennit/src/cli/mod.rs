@@ -197,16 +197,28 @@ fn dispatch(command: Command) -> Result<Exit> {
         Command::Keygen { out, force, json } => keys::generate(&out, force, json)?,
         Command::Pubkey { file } => keys::public(&file)?,
         Command::Setup { role } => setup::run(&role)?,
-        Command::Run { role, config, check: true } => {
+        Command::Run {
+            role,
+            config,
+            check: true,
+        } => {
             role.check(config.as_deref())?;
             let file = config.unwrap_or_else(|| crate::config::DEFAULT_PATH.into());
             show(&format!("{}: ok", file.display()));
         }
-        Command::Run { role, config, check: false } => run::run(role, config.as_deref())?,
+        Command::Run {
+            role,
+            config,
+            check: false,
+        } => run::run(role, config.as_deref())?,
         Command::Status { json, daemon } => status::run(&daemon, json)?,
         Command::Top { daemon } => top::run(&daemon)?,
         Command::Mode { mode, daemon } => settings::mode(&daemon, mode)?,
-        Command::Wan { name, priority, daemon } => settings::wan(&daemon, name, priority)?,
+        Command::Wan {
+            name,
+            priority,
+            daemon,
+        } => settings::wan(&daemon, name, priority)?,
         Command::Log { follow, json, daemon } => log::run(&daemon, follow, json)?,
         Command::Check { role, daemon } => return check::run(&daemon, role),
         Command::Down { daemon } => down::run(&daemon)?,

@@ -67,8 +67,16 @@ fn parse_client(text: &str) -> Result<(String, PublicKey), String> {
 
 pub(super) fn run(setup: &Setup) -> Result<()> {
     let (files, text) = match setup {
-        Setup::Server { clients, listen, files } => (files, server(clients, *listen, &files.key)),
-        Setup::Client { server, server_key, files } => (files, client(server, server_key, &files.key)),
+        Setup::Server {
+            clients,
+            listen,
+            files,
+        } => (files, server(clients, *listen, &files.key)),
+        Setup::Client {
+            server,
+            server_key,
+            files,
+        } => (files, client(server, server_key, &files.key)),
     };
     let role = match setup {
         Setup::Server { .. } => "server",
@@ -144,7 +152,10 @@ fn write(path: &Path, text: &str, force: bool) -> Result<()> {
         })?;
     }
     let failed = |error: Error| {
-        Error::environment(error.to_string(), "run this command as root, or name a file of your own by --config")
+        Error::environment(
+            error.to_string(),
+            "run this command as root, or name a file of your own by --config",
+        )
     };
     crate::system::write_atomically(path, text.as_bytes()).map_err(failed)
 }

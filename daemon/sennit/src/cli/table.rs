@@ -17,14 +17,27 @@ pub(super) fn status(status: &Value) -> Result<String> {
 /// The table of WANs, or of the one of that name.
 pub(super) fn wans(status: &Value, only: Option<&str>) -> Result<String> {
     let wans = status["wans"].as_array().ok_or_else(|| {
-        Error::user("this is a server: WANs belong to its clients", "run the command on the client")
+        Error::user(
+            "this is a server: WANs belong to its clients",
+            "run the command on the client",
+        )
     })?;
-    let mut rows = vec![["WAN", "priority", "state", "RTT", "loss", "up", "down", "why"].map(str::to_owned).to_vec()];
-    for wan in wans.iter().filter(|wan| only.is_none_or(|only| wan["name"] == only)) {
+    let mut rows = vec![
+        ["WAN", "priority", "state", "RTT", "loss", "up", "down", "why"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for wan in wans
+        .iter()
+        .filter(|wan| only.is_none_or(|only| wan["name"] == only))
+    {
         rows.extend(wan_rows(wan));
     }
     if let (Some(only), 1) = (only, rows.len()) {
-        return Err(Error::user(format!("there is no WAN {only:?}"), "sennit wan lists them"));
+        return Err(Error::user(
+            format!("there is no WAN {only:?}"),
+            "sennit wan lists them",
+        ));
     }
     Ok(aligned(&rows))
 }
@@ -40,8 +53,8 @@ fn client(status: &Value) -> Result<String> {
         "no_server" => "no server is joined".to_owned(),
         other => other.to_owned(),
     };
-    let up: f64 = wans_found.iter().flat_map(paths).filter_map(|path| path["throughput_up"].as_f64()).sum();
-    let down: f64 = wans_found.iter().flat_map(paths).filter_map(|path| path["throughput_down"].as_f64()).sum();
+    let up = total(wans_found.iter().flat_map(paths), "throughput_up");
+    let down = total(wans_found.iter().flat_map(paths), "throughput_down");
     Ok(format!(
         "client: {state}, mode {}, running for {}\n{}: {} up, {} down; addresses {}; server {}\n\n{}",
         text(status, "mode"),
@@ -57,19 +70,32 @@ fn client(status: &Value) -> Result<String> {
 
 fn server(status: &Value) -> Result<String> {
     let clients = status["clients"].as_array().ok_or_else(not_understood)?;
-    let connected = clients.iter().filter(|client| client["connected"] == true).count();
-    let mut rows = vec![["client", "state", "paths", "RTT", "up", "down", "addresses"].map(str::to_owned).to_vec()];
+    let connected = clients
+        .iter()
+        .filter(|client| client["connected"] == true)
+        .count();
+    let mut rows = vec![
+        ["client", "state", "paths", "RTT", "up", "down", "addresses"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     for client in clients {
-        let sum = |key: &str| paths(client).filter_map(|path| path[key].as_f64()).sum();
         let active = paths(client).filter(|path| path["state"] == "active").count();
-        let fastest = paths(client).filter_map(|path| path["rtt_ms"].as_f64()).min_by(f64::total_cmp);
+        let fastest = paths(client)
+            .filter_map(|path| path["rtt_ms"].as_f64())
+            .min_by(f64::total_cmp);
         rows.push(vec![
             text(client, "name").to_owned(),
-            if client["connected"] == true { "connected" } else { "away" }.to_owned(),
+            if client["connected"] == true {
+                "connected"
+            } else {
+                "away"
+            }
+            .to_owned(),
             format!("{active} of {}", paths(client).count()),
             milliseconds(fastest),
-            rate(Some(sum("throughput_up"))),
-            rate(Some(sum("throughput_down"))),
+            rate(Some(total(paths(client), "throughput_up"))),
+            rate(Some(total(paths(client), "throughput_down"))),
             list(&client["addresses"]),
         ]);
     }
@@ -111,13 +137,29 @@ fn paths(of: &Value) -> impl Iterator<Item = &Value> {
     of["paths"].as_array().into_iter().flatten()
 }
 
+/// The sum of a number over paths. (An empty `sum` of floating-point numbers is -0.)
+fn total<'a>(paths: impl Iterator<Item = &'a Value>, key: &str) -> f64 {
+    paths
+        .filter_map(|path| path[key].as_f64())
+        .fold(0.0, |total, value| total + value)
+}
+
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or("-")
 }
 
 fn list(value: &Value) -> String {
-    let items: Vec<&str> = value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if items.is_empty() { "none yet".to_owned() } else { items.join(", ") }
+    let items: Vec<&str> = value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    if items.is_empty() {
+        "none yet".to_owned()
+    } else {
+        items.join(", ")
+    }
 }
 
 fn milliseconds(value: Option<f64>) -> String {
@@ -135,7 +177,12 @@ fn rate(bits: Option<f64>) -> String {
 }
 
 fn duration(seconds: u64) -> String {
-    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+    match (
+        seconds / 86_400,
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60,
+    ) {
         (0, 0, 0, seconds) => format!("{seconds} s"),
         (0, 0, minutes, seconds) => format!("{minutes} min {seconds} s"),
         (0, hours, minutes, _) => format!("{hours} h {minutes} min"),
@@ -156,7 +203,11 @@ fn aligned(rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }

@@ -16,7 +16,10 @@ pub(super) fn run(daemon: &Daemon) -> Result<()> {
     let clear = if output.is_terminal() { CLEAR } else { "" };
     loop {
         let text = table::status(&caller.ask(&Request::Status {})?)?;
-        if writeln!(output, "{clear}{text}").and_then(|()| output.flush()).is_err() {
+        if writeln!(output, "{clear}{text}")
+            .and_then(|()| output.flush())
+            .is_err()
+        {
             return Ok(());
         }
         std::thread::sleep(Duration::from_secs(1));

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{
-    Common, Endpoint, InterfaceName, InterfacePattern, KeySource, LogLevel, Mode, PeerKeys, Priority, Rate, RoutePolicy,
+    Common, Endpoint, InterfaceName, InterfacePattern, KeySource, LogLevel, Mode, PeerKeys, Priority, Rate,
+    RoutePolicy,
 };
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 
@@ -59,7 +60,10 @@ pub struct WanPatterns {
 
 impl Default for WanPatterns {
     fn default() -> Self {
-        Self { include: vec![InterfacePattern::new("*")], exclude: vec![InterfacePattern::new("docker*")] }
+        Self {
+            include: vec![InterfacePattern::new("*")],
+            exclude: vec![InterfacePattern::new("docker*")],
+        }
     }
 }
 
@@ -114,7 +118,12 @@ struct WrittenServer {
 
 impl Default for Written {
     fn default() -> Self {
-        let Common { interface, log_level, control, state_dir } = Common::default();
+        let Common {
+            interface,
+            log_level,
+            control,
+            state_dir,
+        } = Common::default();
         Self {
             interface,
             log_level,
@@ -137,7 +146,11 @@ impl TryFrom<Written> for ClientConfig {
     type Error = String;
 
     fn try_from(written: Written) -> Result<Self, String> {
-        if let Some(name) = written.wan.keys().find(|name| InterfaceName::try_from((*name).clone()).is_err()) {
+        if let Some(name) = written
+            .wan
+            .keys()
+            .find(|name| InterfaceName::try_from((*name).clone()).is_err())
+        {
             return Err(format!("[wan.{name}]: {name:?} is not the name of an interface"));
         }
         Ok(Self {
@@ -154,7 +167,10 @@ impl TryFrom<Written> for ClientConfig {
             lan: written.lan,
             server: written.server.map(|server| ServerConfigOfClient {
                 address: server.address,
-                keys: PeerKeys { public: server.public_key, preshared: server.preshared_key },
+                keys: PeerKeys {
+                    public: server.public_key,
+                    preshared: server.preshared_key,
+                },
             }),
             wans: written.wans,
             wan: written.wan,

@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 pub use client::{ClientConfig, ServerConfigOfClient, WanConfig, WanPatterns};
 pub use server::{ClientEntry, ServerConfig};
 pub use values::{
-    DEFAULT_PORT, Endpoint, InterfaceName, InterfacePattern, LogLevel, Mode, Network, Priority, Rate, RoutePolicy,
+    DEFAULT_PORT, Endpoint, InterfaceName, InterfacePattern, LogLevel, Mode, Network, Priority, Rate,
+    RoutePolicy,
 };
 
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
@@ -230,7 +231,9 @@ mod tests {
     fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_one() {
         let error = refusal::<ClientConfig>("interface = \"bond1\"\n  intreface = \"x\"\n");
         assert!(
-            error.to_string().starts_with("sennit.toml:2:3: unknown field `intreface`"),
+            error
+                .to_string()
+                .starts_with("sennit.toml:2:3: unknown field `intreface`"),
             "{error}"
         );
         assert_eq!(error.hint(), "did you mean `interface`?");
@@ -247,7 +250,10 @@ mod tests {
             refused("interface = \"a\"\ninterface = \"b\"").starts_with("sennit.toml:2:1: duplicate key")
         );
         let key = refused("[server]\naddress = \"h\"\npublic_key = \"short\"\n");
-        assert!(key.starts_with("sennit.toml:3:14: ") && key.contains("44 characters"), "{key}");
+        assert!(
+            key.starts_with("sennit.toml:3:14: ") && key.contains("44 characters"),
+            "{key}"
+        );
     }
 
     #[test]
@@ -255,7 +261,10 @@ mod tests {
         let client = |name: &str, key: &str, address: &str| {
             format!("[[client]]\nname = \"{name}\"\npublic_key = \"{key}\"\naddress = [\"{address}\"]\n")
         };
-        let (a, b) = ("iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=", "gAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAUE=");
+        let (a, b) = (
+            "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=",
+            "gAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAUE=",
+        );
         let head = "address = [\"10.73.0.1/24\"]\n";
         for (second, named) in [
             (client("x", b, "10.73.0.3"), "x"),
@@ -271,7 +280,8 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let error = Common::read(Some(Path::new("/nonexistent/sennit.toml"))).expect_err("there is no such file");
+        let error =
+            Common::read(Some(Path::new("/nonexistent/sennit.toml"))).expect_err("there is no such file");
         assert!(error.to_string().contains("/nonexistent/sennit.toml"));
     }
 

@@ -65,7 +65,12 @@ struct WrittenClient {
 
 impl Default for Written {
     fn default() -> Self {
-        let Common { interface, log_level, control, state_dir } = Common::default();
+        let Common {
+            interface,
+            log_level,
+            control,
+            state_dir,
+        } = Common::default();
         let network = |address: IpAddr, prefix| Network { address, prefix };
         Self {
             interface,
@@ -109,7 +114,10 @@ impl TryFrom<Written> for ServerConfig {
                 .into_iter()
                 .map(|client| ClientEntry {
                     name: client.name,
-                    keys: PeerKeys { public: client.public_key, preshared: client.preshared_key },
+                    keys: PeerKeys {
+                        public: client.public_key,
+                        preshared: client.preshared_key,
+                    },
                     address: client.address,
                 })
                 .collect(),
@@ -135,10 +143,14 @@ fn check_clients(written: &Written) -> Result<(), String> {
         }
         for address in &client.address {
             if !addresses.insert(*address) {
-                return Err(format!("client {name:?} has the address {address} of another client or of the server"));
+                return Err(format!(
+                    "client {name:?} has the address {address} of another client or of the server"
+                ));
             }
             if !written.address.iter().any(|network| network.contains(*address)) {
-                return Err(format!("client {name:?} has the address {address}, which is in none of the server's networks"));
+                return Err(format!(
+                    "client {name:?} has the address {address}, which is in none of the server's networks"
+                ));
             }
         }
     }

@@ -230,7 +230,10 @@ impl FromStr for Endpoint {
                 _ => return Err(wrong("a port is a number from 1 to 65535")),
             },
         };
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
     }
 }
 
@@ -265,7 +268,10 @@ pub struct Network {
 impl Network {
     /// One host: the whole address is prefix.
     pub fn host(address: IpAddr) -> Self {
-        Self { address, prefix: full_prefix(address) }
+        Self {
+            address,
+            prefix: full_prefix(address),
+        }
     }
 
     /// Whether `address` lies in this network.
@@ -303,7 +309,10 @@ impl TryFrom<String> for Network {
             Some(prefix) => prefix.parse().map_err(|_| wrong())?,
         };
         if prefix > full_prefix(address) {
-            return Err(format!("{text:?} has a prefix of more than {} bits", full_prefix(address)));
+            return Err(format!(
+                "{text:?} has a prefix of more than {} bits",
+                full_prefix(address)
+            ));
         }
         Ok(Self { address, prefix })
     }
@@ -330,14 +339,22 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a rate (\"50 Mbit/s\", \"800 kbit/s\", \"1.5 Gbit/s\" or bits per second)");
+        let wrong = || {
+            format!(
+                "{text:?} is not a rate (\"50 Mbit/s\", \"800 kbit/s\", \"1.5 Gbit/s\" or bits per second)"
+            )
+        };
         let text = text.trim();
         let end = text
             .find(|c: char| !c.is_ascii_digit() && c != '.')
             .unwrap_or(text.len());
         let number: f64 = text[..end].parse().map_err(|_| wrong())?;
         let unit = text[end..].trim().to_ascii_lowercase();
-        let factor = match unit.strip_suffix("/s").or_else(|| unit.strip_suffix("ps")).unwrap_or(&unit) {
+        let factor = match unit
+            .strip_suffix("/s")
+            .or_else(|| unit.strip_suffix("ps"))
+            .unwrap_or(&unit)
+        {
             "" | "bit" | "b" => 1.0,
             "kbit" | "kb" => 1e3,
             "mbit" | "mb" => 1e6,
@@ -345,7 +362,11 @@ impl FromStr for Rate {
             _ => return Err(wrong()),
         };
         let bits = number * factor;
-        if (0.0..=1e15).contains(&bits) { Ok(Self(bits.round() as u64)) } else { Err(wrong()) }
+        if (0.0..=1e15).contains(&bits) {
+            Ok(Self(bits.round() as u64))
+        } else {
+            Err(wrong())
+        }
     }
 }
 
@@ -364,7 +385,9 @@ impl<'de> Deserialize<'de> for Rate {
             }
 
             fn visit_i64<E: de::Error>(self, bits: i64) -> Result<Rate, E> {
-                u64::try_from(bits).map(Rate).map_err(|_| E::custom("a rate is not negative"))
+                u64::try_from(bits)
+                    .map(Rate)
+                    .map_err(|_| E::custom("a rate is not negative"))
             }
 
             fn visit_u64<E: de::Error>(self, bits: u64) -> Result<Rate, E> {
@@ -388,7 +411,19 @@ mod tests {
             );
         }
         for name in [
-            "", ".", "..", "a b", "a/b", "a:b", "tun%d", "tun*", "a\"b", "a\\", "sixteen-letters!", "ünnit0", "a\n",
+            "",
+            ".",
+            "..",
+            "a b",
+            "a/b",
+            "a:b",
+            "tun%d",
+            "tun*",
+            "a\"b",
+            "a\\",
+            "sixteen-letters!",
+            "ünnit0",
+            "a\n",
         ] {
             assert!(
                 InterfaceName::try_from(name.to_owned()).is_err(),
@@ -399,11 +434,24 @@ mod tests {
 
     #[test]
     fn patterns_match_as_a_shell_would() {
-        let yes = [("*", "eth0"), ("eth*", "eth0"), ("eth?", "eth1"), ("*0", "wwan0"), ("a*b*c", "axxbc"), ("", "")];
+        let yes = [
+            ("*", "eth0"),
+            ("eth*", "eth0"),
+            ("eth?", "eth1"),
+            ("*0", "wwan0"),
+            ("a*b*c", "axxbc"),
+            ("", ""),
+        ];
         for (pattern, name) in yes {
             assert!(InterfacePattern::new(pattern).matches(name), "{pattern} {name}");
         }
-        for (pattern, name) in [("eth?", "eth"), ("eth*", "et"), ("docker*", "eth0"), ("a*b", "abc"), ("", "a")] {
+        for (pattern, name) in [
+            ("eth?", "eth"),
+            ("eth*", "et"),
+            ("docker*", "eth0"),
+            ("a*b", "abc"),
+            ("", "a"),
+        ] {
             assert!(!InterfacePattern::new(pattern).matches(name), "{pattern} {name}");
         }
     }
@@ -421,7 +469,18 @@ mod tests {
             let endpoint: Endpoint = text.parse().unwrap();
             assert_eq!((endpoint.host.as_str(), endpoint.port), (host, port), "{text}");
         }
-        for text in ["", ":7300", "host:0", "host:70000", "host:x", "[::1", "[host]:1", "[::1]x", "a b", "http://x"] {
+        for text in [
+            "",
+            ":7300",
+            "host:0",
+            "host:70000",
+            "host:x",
+            "[::1",
+            "[host]:1",
+            "[::1]x",
+            "a b",
+            "http://x",
+        ] {
             assert!(text.parse::<Endpoint>().is_err(), "{text:?} was accepted");
         }
     }
@@ -436,13 +495,21 @@ mod tests {
         assert!(all.contains("2001:db8::1".parse().unwrap()));
         assert_eq!(Network::try_from("10.0.0.1".to_owned()).unwrap().prefix, 32);
         for text in ["10.0.0.1/33", "10.0.0/24", "::1/129", "10.0.0.1/x", ""] {
-            assert!(Network::try_from(text.to_owned()).is_err(), "{text:?} was accepted");
+            assert!(
+                Network::try_from(text.to_owned()).is_err(),
+                "{text:?} was accepted"
+            );
         }
     }
 
     #[test]
     fn rates_are_bits_per_second() {
-        for (text, bits) in [("50 Mbit/s", 50_000_000), ("800kbit/s", 800_000), ("1.5 Gbit/s", 1_500_000_000), ("7", 7)] {
+        for (text, bits) in [
+            ("50 Mbit/s", 50_000_000),
+            ("800kbit/s", 800_000),
+            ("1.5 Gbit/s", 1_500_000_000),
+            ("7", 7),
+        ] {
             assert_eq!(text.parse(), Ok(Rate(bits)), "{text}");
         }
         for text in ["", "fast", "5 MB/h", "-1", "1e400"] {

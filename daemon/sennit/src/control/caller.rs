@@ -25,7 +25,10 @@ impl Caller {
     pub fn connect(path: &Path) -> Result<Self> {
         let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::environment(
-                format!("no sennit is running here (nothing answers on {})", path.display()),
+                format!(
+                    "no sennit is running here (nothing answers on {})",
+                    path.display()
+                ),
                 "start it: sennit run client; if it has a configuration of its own: --config FILE",
             ),
             io::ErrorKind::PermissionDenied => Error::environment(
@@ -36,7 +39,10 @@ impl Caller {
         })?;
         let patience = stream.set_read_timeout(Some(PATIENCE));
         patience.map_err(|error| lost(path, &error))?;
-        Ok(Self { stream: BufReader::new(stream), path: path.to_owned() })
+        Ok(Self {
+            stream: BufReader::new(stream),
+            path: path.to_owned(),
+        })
     }
 
     /// Asks and waits for the answer.

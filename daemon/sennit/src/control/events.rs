@@ -22,7 +22,10 @@ pub struct EventLog {
 impl EventLog {
     /// An empty one.
     pub fn new() -> Self {
-        Self { kept: VecDeque::new(), listeners: channel(KEPT).0 }
+        Self {
+            kept: VecDeque::new(),
+            listeners: channel(KEPT).0,
+        }
     }
 
     /// Adds an event: an object with what belongs to it.

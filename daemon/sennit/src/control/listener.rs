@@ -43,7 +43,10 @@ impl Listener {
     pub fn bind(path: &Path) -> Result<Self> {
         let failed = |error: io::Error| {
             Error::environment(
-                format!("failed to listen on the control socket {}: {error}", path.display()),
+                format!(
+                    "failed to listen on the control socket {}: {error}",
+                    path.display()
+                ),
                 "run sennit as root, or set control to a path that it may write to",
             )
         };
@@ -64,7 +67,11 @@ impl Listener {
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
         let (ask, questions) = unbounded_channel();
         let task = tokio::spawn(accept(listener, ask));
-        Ok(Self { path: path.to_owned(), questions, task })
+        Ok(Self {
+            path: path.to_owned(),
+            questions,
+            task,
+        })
     }
 
     /// Where it listens.
@@ -124,13 +131,22 @@ async fn serve(stream: UnixStream, ask: UnboundedSender<Question>) {
         let follow = request == Request::Events { follow: true };
         let (answer, answered) = oneshot::channel();
         let (events, listening) = oneshot::channel();
-        if ask.send(Question { request, answer, events }).is_err() {
+        if ask
+            .send(Question {
+                request,
+                answer,
+                events,
+            })
+            .is_err()
+        {
             return;
         }
         let Ok(answer) = answered.await else { return };
         let lines = match &answer {
             // The events so far: each a line of its own, as those to come.
-            Ok(serde_json::Value::Array(events)) if follow => events.iter().map(|event| format!("{event}\n")).collect(),
+            Ok(serde_json::Value::Array(events)) if follow => {
+                events.iter().map(|event| format!("{event}\n")).collect()
+            }
             _ => answer_line(&answer),
         };
         if writer.write_all(lines.as_bytes()).await.is_err() {
@@ -140,7 +156,9 @@ async fn serve(stream: UnixStream, ask: UnboundedSender<Question>) {
             loop {
                 let line = match listening.recv().await {
                     Ok(event) => format!("{event}\n"),
-                    Err(RecvError::Lagged(missed)) => format!("{{\"event\":\"missed\",\"count\":{missed}}}\n"),
+                    Err(RecvError::Lagged(missed)) => {
+                        format!("{{\"event\":\"missed\",\"count\":{missed}}}\n")
+                    }
                     Err(RecvError::Closed) => return,
                 };
                 if writer.write_all(line.as_bytes()).await.is_err() {

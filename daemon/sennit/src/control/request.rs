@@ -77,7 +77,9 @@ pub type Answer = Result<Value, Error>;
 pub(super) fn answer_line(answer: &Answer) -> String {
     let value = match answer {
         Ok(value) => json!({ "ok": value }),
-        Err(error) => json!({ "error": { "message": error.to_string(), "hint": error.hint(), "code": error.exit() as u8 } }),
+        Err(error) => {
+            json!({ "error": { "message": error.to_string(), "hint": error.hint(), "code": error.exit() as u8 } })
+        }
     };
     format!("{value}\n")
 }
@@ -92,7 +94,13 @@ pub(super) fn parse_answer(line: &str) -> Answer {
     };
     let mut value: Value = serde_json::from_str(line).map_err(|_| not_understood())?;
     if let Some(error) = value.get("error") {
-        let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |key: &str| {
+            error
+                .get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         return Err(match error.get("code").and_then(Value::as_u64) {
             Some(1) => Error::user(text("message"), text("hint")),
             _ => Error::environment(text("message"), text("hint")),
@@ -110,13 +118,21 @@ mod tests {
         for request in [
             Request::Status {},
             Request::Events { follow: true },
-            Request::Mode { mode: Mode::Redundant },
-            Request::Wan { name: "eth1".to_owned(), priority: Priority::Backup },
+            Request::Mode {
+                mode: Mode::Redundant,
+            },
+            Request::Wan {
+                name: "eth1".to_owned(),
+                priority: Priority::Backup,
+            },
             Request::Down {},
         ] {
             assert_eq!(Request::parse(&request.to_line()), Ok(request));
         }
-        assert_eq!(Request::parse(r#"{"command":"events"}"#), Ok(Request::Events { follow: false }));
+        assert_eq!(
+            Request::parse(r#"{"command":"events"}"#),
+            Ok(Request::Events { follow: false })
+        );
     }
 
     #[test]

@@ -12,7 +12,9 @@ pub struct Clock {
 impl Clock {
     /// A clock that begins now, a second after its epoch, so that times shortly before the start exist too.
     pub fn new() -> Self {
-        Self { start: nanoseconds().saturating_sub(1_000_000_000) }
+        Self {
+            start: nanoseconds().saturating_sub(1_000_000_000),
+        }
     }
 
     /// The time.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use sennit_engine::Client;
+use sennit_engine::Server;
+use sennit_engine::Transmit;
 use sennit_engine::event::Event;
 use sennit_engine::ids::{ClientId, NetworkPath};
 use sennit_engine::inner::offload::VirtioHeader;
 use sennit_engine::resequencer::Delivery;
-use sennit_engine::Server;
-use sennit_engine::Transmit;
 use sennit_engine::time::Instant;
 
 /// An engine: see [`sennit_engine`] for what each call means.
@@ -20,7 +20,14 @@ pub trait Endpoint: Send + 'static {
     /// A packet entered the tunnel. False if it was dropped at once.
     fn handle_tun(&mut self, now: Instant, header: VirtioHeader, packet: Bytes) -> bool;
     /// Datagrams arrived.
-    fn handle_udp(&mut self, now: Instant, network: NetworkPath, batch: BytesMut, segment_size: usize, ce: bool);
+    fn handle_udp(
+        &mut self,
+        now: Instant,
+        network: NetworkPath,
+        batch: BytesMut,
+        segment_size: usize,
+        ce: bool,
+    );
     /// The thread did not run for `gap`.
     fn clock_gap(&mut self, gap: Duration);
     /// Does what is due.
@@ -40,9 +47,17 @@ impl Endpoint for Option<Client> {
     type Event = Event;
 
     fn handle_tun(&mut self, now: Instant, header: VirtioHeader, packet: Bytes) -> bool {
-        self.as_mut().is_some_and(|client| client.handle_tun(now, header, packet).is_ok())
+        self.as_mut()
+            .is_some_and(|client| client.handle_tun(now, header, packet).is_ok())
     }
-    fn handle_udp(&mut self, now: Instant, network: NetworkPath, batch: BytesMut, segment_size: usize, ce: bool) {
+    fn handle_udp(
+        &mut self,
+        now: Instant,
+        network: NetworkPath,
+        batch: BytesMut,
+        segment_size: usize,
+        ce: bool,
+    ) {
         if let Some(client) = self {
             client.handle_udp(now, network, batch, segment_size, ce);
         }
@@ -61,7 +76,8 @@ impl Endpoint for Option<Client> {
         self.as_mut().and_then(Client::poll_timeout)
     }
     fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>, max_segments: usize) -> Option<Transmit> {
-        self.as_mut().and_then(|client| client.poll_transmit(now, out, max_segments))
+        self.as_mut()
+            .and_then(|client| client.poll_transmit(now, out, max_segments))
     }
     fn poll_deliver(&mut self) -> Option<Delivery> {
         self.as_mut().and_then(Client::poll_deliver)
@@ -77,7 +93,14 @@ impl Endpoint for Server {
     fn handle_tun(&mut self, now: Instant, header: VirtioHeader, packet: Bytes) -> bool {
         Self::handle_tun(self, now, header, packet).is_ok()
     }
-    fn handle_udp(&mut self, now: Instant, network: NetworkPath, batch: BytesMut, segment_size: usize, ce: bool) {
+    fn handle_udp(
+        &mut self,
+        now: Instant,
+        network: NetworkPath,
+        batch: BytesMut,
+        segment_size: usize,
+        ce: bool,
+    ) {
         Self::handle_udp(self, now, network, batch, segment_size, ce);
     }
     fn clock_gap(&mut self, gap: Duration) {

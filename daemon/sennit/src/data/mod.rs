@@ -40,9 +40,11 @@ pub enum Notice<E> {
     TunnelLost(io::Error),
 }
 
+/// Something to do to the engine.
+type Action<E> = Box<dyn FnOnce(&mut E, Instant) + Send>;
+
 enum Command<E> {
-    /// Something to do to the engine.
-    Engine(Box<dyn FnOnce(&mut E, Instant) + Send>),
+    Engine(Action<E>),
     AddSocket(SocketId, UdpSocket),
     RemoveSocket(SocketId),
     ReplaceTun(Tun),
@@ -58,7 +60,10 @@ pub struct Handle<E> {
 
 impl<E> Clone for Handle<E> {
     fn clone(&self) -> Self {
-        Self { commands: self.commands.clone(), wake: Arc::clone(&self.wake) }
+        Self {
+            commands: self.commands.clone(),
+            wake: Arc::clone(&self.wake),
+        }
     }
 }
 
@@ -69,7 +74,10 @@ impl<E: Endpoint> Handle<E> {
     }
 
     /// Asks the engine; `None` if the data path has ended.
-    pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut E, Instant) -> T + Send + 'static) -> Option<T> {
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut E, Instant) -> T + Send + 'static,
+    ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
         self.engine(move |engine, now| {
             let _ = answer.send(question(engine, now));
@@ -124,14 +132,20 @@ impl<E: Endpoint> DataPath<E> {
     /// Starts the thread. `make` makes the engine there, with the time that its clock begins at.
     pub fn start(tun: Tun, make: impl FnOnce(Instant) -> E + Send + 'static) -> Result<Self> {
         let failed = |what: &str, error: io::Error| {
-            Error::environment(format!("failed to {what}: {error}"), "raise the limits of files and threads (ulimit -a)")
+            Error::environment(
+                format!("failed to {what}: {error}"),
+                "raise the limits of files and threads (ulimit -a)",
+            )
         };
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| failed("make an event", error.into()))?;
         let wake = Arc::new(wake);
         let (commands, received) = channel();
         let (tell, notices) = unbounded_channel();
-        let handle = Handle { commands, wake: Arc::clone(&wake) };
+        let handle = Handle {
+            commands,
+            wake: Arc::clone(&wake),
+        };
         let thread = std::thread::Builder::new()
             .name("sennit-data".to_owned())
             .spawn(move || {
@@ -140,7 +154,11 @@ impl<E: Endpoint> DataPath<E> {
                 Shell::new(engine, tun, clock, received, wake, tell).run();
             })
             .map_err(|error| failed("start the data path", error))?;
-        Ok(Self { handle, notices, thread })
+        Ok(Self {
+            handle,
+            notices,
+            thread,
+        })
     }
 
     /// Stops the thread and waits for its end.

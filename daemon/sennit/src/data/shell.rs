@@ -127,12 +127,19 @@ impl<E: Endpoint> Shell<E> {
 
     /// Waits for input or a deadline. Bit `n` of the answer: descriptor `n` has something (TUN, event, sockets).
     fn wait(&mut self, busy: bool) -> u64 {
-        let deadline = if busy { Some(Instant::ZERO) } else { self.engine.poll_timeout() };
+        let deadline = if busy {
+            Some(Instant::ZERO)
+        } else {
+            self.engine.poll_timeout()
+        };
         let asleep = self.clock.now();
         let timeout = deadline.map(|deadline| {
             let wait = deadline.since(asleep);
             // Seconds of a deadline fit: it is a sum of durations that do.
-            Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) }
+            Timespec {
+                tv_sec: wait.as_secs() as i64,
+                tv_nsec: i64::from(wait.subsec_nanos()),
+            }
         });
         let mut descriptors: [PollFd<'_>; DESCRIPTORS] =
             std::array::from_fn(|_| PollFd::new(&self.tun, PollFlags::IN));
@@ -213,14 +220,26 @@ impl<E: Endpoint> Shell<E> {
 
     /// Receives from one socket; true if nothing is left in it.
     fn receive(&mut self, now: Instant, index: usize) -> bool {
-        let Self { engine, sockets, receiver, counters, .. } = self;
-        let Some((id, socket)) = sockets.get(index) else { return true };
+        let Self {
+            engine,
+            sockets,
+            receiver,
+            counters,
+            ..
+        } = self;
+        let Some((id, socket)) = sockets.get(index) else {
+            return true;
+        };
         for _ in 0..BATCHES {
             counters.system_calls += 1;
             let outcome = receiver.receive(socket, |meta, data| {
                 counters.received += data.len().div_ceil(meta.segment) as u64;
                 counters.received_bytes += data.len() as u64;
-                let network = NetworkPath { socket: *id, local: meta.local, remote: meta.remote };
+                let network = NetworkPath {
+                    socket: *id,
+                    local: meta.local,
+                    remote: meta.remote,
+                };
                 engine.handle_udp(now, network, data, meta.segment, meta.congested);
             });
             match outcome {
@@ -272,7 +291,11 @@ impl<E: Endpoint> Shell<E> {
             let mut count = 0;
             let mut length = 0;
             let payload = delivery.parts.iter().map(|part| &part[..]);
-            for part in [&header[..], &delivery.head[..]].into_iter().chain(payload).take(PARTS) {
+            for part in [&header[..], &delivery.head[..]]
+                .into_iter()
+                .chain(payload)
+                .take(PARTS)
+            {
                 parts[count] = IoSlice::new(part);
                 length += part.len();
                 count += 1;
@@ -302,7 +325,12 @@ impl<E: Endpoint> Shell<E> {
             let mut at = from;
             while at < self.out.len() {
                 let to = self.out.len().min(at + whole.max(segment));
-                self.messages.push(Message { network: transmit.network, from: at, to, segment });
+                self.messages.push(Message {
+                    network: transmit.network,
+                    from: at,
+                    to,
+                    segment,
+                });
                 at = to;
             }
             if self.messages.len() >= SEND_BATCH {
@@ -314,7 +342,14 @@ impl<E: Endpoint> Shell<E> {
 
     /// Sends the messages that were gathered, each run of one socket by one system call.
     fn flush(&mut self) {
-        let Self { sockets, out, messages, counters, tell, .. } = self;
+        let Self {
+            sockets,
+            out,
+            messages,
+            counters,
+            tell,
+            ..
+        } = self;
         let mut rest = &messages[..];
         while let Some(first) = rest.first() {
             let run = rest
@@ -324,8 +359,15 @@ impl<E: Endpoint> Shell<E> {
                 .count();
             let (now, later) = rest.split_at(run);
             rest = later;
-            let Some((id, socket)) = sockets.iter().find(|(id, _)| *id == first.network.socket) else { continue };
-            let mut outgoing = [Outgoing { data: &[], segment: 1, remote: first.network.remote, local: None }; SEND_BATCH];
+            let Some((id, socket)) = sockets.iter().find(|(id, _)| *id == first.network.socket) else {
+                continue;
+            };
+            let mut outgoing = [Outgoing {
+                data: &[],
+                segment: 1,
+                remote: first.network.remote,
+                local: None,
+            }; SEND_BATCH];
             for (slot, message) in outgoing.iter_mut().zip(now) {
                 let data = &out[message.from..message.to];
                 counters.sent += data.len().div_ceil(message.segment) as u64;

@@ -8,8 +8,8 @@ use super::codec::{
     FR_ACT_TO_TABLE, FRA_FWMARK, FRA_PRIORITY, FRA_PROTOCOL, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, IFA_ADDRESS,
     IFA_F_NODAD, IFA_F_NOPREFIXROUTE, IFA_FLAGS, IFA_LOCAL, IFLA_MTU, IFLA_TXQLEN, NLM_F_CREATE, NLM_F_EXCL,
     NLM_F_REPLACE, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTM_DELADDR,
-    RTM_DELROUTE, RTM_DELRULE, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTM_NEWRULE, RTN_UNICAST, RTN_UNREACHABLE,
-    Request, number,
+    RTM_DELROUTE, RTM_DELRULE, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTM_NEWRULE,
+    RTN_UNICAST, RTN_UNREACHABLE, Request, number,
 };
 use super::socket::{Netlink, until_consistent};
 use crate::config::Network;
@@ -84,20 +84,25 @@ impl Netlink {
     pub fn add_address(&mut self, address: Address) -> io::Result<()> {
         let outcome = self.change(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, |kind, flags| {
             // Nobody else is on the link: an address in use cannot be found there.
-            address_request(address, kind, flags).with_number(IFA_FLAGS, IFA_F_NODAD | no_prefix_route(address))
+            address_request(address, kind, flags)
+                .with_number(IFA_FLAGS, IFA_F_NODAD | no_prefix_route(address))
         });
         forgive(outcome, &[libc::EEXIST])
     }
 
     /// Takes an address from a link.
     pub fn remove_address(&mut self, address: Address) -> io::Result<()> {
-        let outcome = self.change(RTM_DELADDR, 0, |kind, flags| address_request(address, kind, flags));
+        let outcome = self.change(RTM_DELADDR, 0, |kind, flags| {
+            address_request(address, kind, flags)
+        });
         forgive(outcome, &[libc::EADDRNOTAVAIL, libc::ENODEV])
     }
 
     /// Sets a route.
     pub fn add_route(&mut self, route: Route) -> io::Result<()> {
-        self.change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, |kind, flags| route_request(route, kind, flags))
+        self.change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, |kind, flags| {
+            route_request(route, kind, flags)
+        })
     }
 
     /// Removes a route.
@@ -115,7 +120,8 @@ impl Netlink {
             self.dump(RTM_GETROUTE, &fixed, |reply| {
                 let attribute = |wanted| {
                     let mut all = reply.attributes(fixed.len());
-                    all.find(|(kind, _)| *kind == wanted).and_then(|(_, value)| number(value, 0))
+                    all.find(|(kind, _)| *kind == wanted)
+                        .and_then(|(_, value)| number(value, 0))
                 };
                 if reply.body.get(1) == Some(&0) && attribute(RTA_TABLE) == Some(table) {
                     links.extend(attribute(RTA_OIF));
@@ -127,7 +133,9 @@ impl Netlink {
 
     /// Sets a rule.
     pub fn add_rule(&mut self, rule: Rule) -> io::Result<()> {
-        let outcome = self.change(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, |kind, flags| rule_request(rule, kind, flags));
+        let outcome = self.change(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, |kind, flags| {
+            rule_request(rule, kind, flags)
+        });
         forgive(outcome, &[libc::EEXIST])
     }
 
@@ -151,7 +159,11 @@ fn forgive(outcome: io::Result<()>, errors: &[i32]) -> io::Result<()> {
 
 /// A host's address needs no route to its network.
 fn no_prefix_route(address: Address) -> u32 {
-    if address.network == Network::host(address.network.address) { IFA_F_NOPREFIXROUTE } else { 0 }
+    if address.network == Network::host(address.network.address) {
+        IFA_F_NOPREFIXROUTE
+    } else {
+        0
+    }
 }
 
 fn address_request(address: Address, kind: u16, flags: u16) -> Request {
@@ -170,7 +182,20 @@ fn route_request(route: Route, kind: u16, flags: u16) -> Request {
         (RouteKind::Link(_), Family::V6) => (RTN_UNICAST, RT_SCOPE_UNIVERSE),
     };
     let prefix = route.destination.map_or(0, |network| network.prefix);
-    let fixed = [route.family.number(), prefix, 0, 0, 0, PROTOCOL, scope, route_kind, 0, 0, 0, 0];
+    let fixed = [
+        route.family.number(),
+        prefix,
+        0,
+        0,
+        0,
+        PROTOCOL,
+        scope,
+        route_kind,
+        0,
+        0,
+        0,
+        0,
+    ];
     let mut request = Request::new(kind, flags, &fixed)
         .with_number(RTA_TABLE, route.table)
         .with_number(RTA_PRIORITY, route.metric);
@@ -191,14 +216,29 @@ fn masked(network: Network) -> IpAddr {
             IpAddr::V4((u32::from(address) & mask).into())
         }
         IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(network.prefix)).unwrap_or(0);
+            let mask = u128::MAX
+                .checked_shl(128 - u32::from(network.prefix))
+                .unwrap_or(0);
             IpAddr::V6((u128::from(address) & mask).into())
         }
     }
 }
 
 fn rule_request(rule: Rule, kind: u16, flags: u16) -> Request {
-    let fixed = [rule.family.number(), 0, 0, 0, 0, 0, 0, FR_ACT_TO_TABLE, 0, 0, 0, 0];
+    let fixed = [
+        rule.family.number(),
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        FR_ACT_TO_TABLE,
+        0,
+        0,
+        0,
+        0,
+    ];
     let mut request = Request::new(kind, flags, &fixed)
         .with_number(FRA_PRIORITY, rule.priority)
         .with_number(FRA_TABLE, rule.table)

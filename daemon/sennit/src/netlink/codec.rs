@@ -79,7 +79,8 @@ impl Request {
     pub(super) fn with(mut self, kind: u16, value: &[u8]) -> Self {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
         // Values here are numbers, names and addresses: far below 64 KiB.
-        self.bytes.extend_from_slice(&(value.len() as u16 + 4).to_ne_bytes());
+        self.bytes
+            .extend_from_slice(&(value.len() as u16 + 4).to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(value);
         self
@@ -128,7 +129,9 @@ impl<'a> Reply<'a> {
 
     /// The attributes behind a fixed part of `fixed` bytes.
     pub(super) fn attributes(&self, fixed: usize) -> Attributes<'a> {
-        Attributes { rest: self.body.get(fixed..).unwrap_or_default() }
+        Attributes {
+            rest: self.body.get(fixed..).unwrap_or_default(),
+        }
     }
 }
 
@@ -199,10 +202,12 @@ mod tests {
             .finish(9);
         bytes.extend(Request::new(RTM_DELADDR, 0, &[]).finish(10));
         let all: Vec<_> = replies(&bytes).collect();
-        assert_eq!(all.iter().map(|reply| (reply.kind, reply.sequence)).collect::<Vec<_>>(), [
-            (RTM_NEWLINK, 9),
-            (RTM_DELADDR, 10)
-        ]);
+        assert_eq!(
+            all.iter()
+                .map(|reply| (reply.kind, reply.sequence))
+                .collect::<Vec<_>>(),
+            [(RTM_NEWLINK, 9), (RTM_DELADDR, 10)]
+        );
         let attributes: Vec<_> = all[0].attributes(16).collect();
         assert_eq!(attributes[0], (IFLA_IFNAME, b"eth0\0".as_slice()));
         assert_eq!(number(attributes[1].1, 0), Some(1500));

@@ -5,10 +5,10 @@ use std::io;
 
 use super::Family;
 use super::codec::{
-    IFA_ADDRESS, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, IFLA_IFNAME, IFLA_OPERSTATE,
-    RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_MULTIPATH, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTM_GETADDR,
-    RTM_GETLINK, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTN_UNICAST, RTNH_F_DEAD, RTNH_F_LINKDOWN, Reply,
-    address, number, short,
+    IFA_ADDRESS, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, IFLA_IFNAME,
+    IFLA_OPERSTATE, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_MULTIPATH, RTA_OIF, RTA_PRIORITY,
+    RTA_TABLE, RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTN_UNICAST,
+    RTNH_F_DEAD, RTNH_F_LINKDOWN, Reply, address, number, short,
 };
 use super::socket::{Netlink, until_consistent};
 use crate::config::Network;
@@ -65,7 +65,9 @@ impl Inventory {
                 inventory.links.extend(link(reply).map(|link| (link.index, link)));
             })?;
             let mut addresses = Vec::new();
-            netlink.dump(RTM_GETADDR, &[0; ADDRESS_FIXED], |reply| addresses.extend(usable_address(reply)))?;
+            netlink.dump(RTM_GETADDR, &[0; ADDRESS_FIXED], |reply| {
+                addresses.extend(usable_address(reply))
+            })?;
             // Stable: among equals the kernel's order stays, which is the order of preference.
             addresses.sort_by_key(|(_, deprecated, _)| *deprecated);
             for (index, _, address) in addresses {
@@ -115,7 +117,9 @@ fn link(reply: Reply<'_>) -> Option<Link> {
 
 /// Link, whether it is deprecated, and the address.
 fn usable_address(reply: Reply<'_>) -> Option<(u32, bool, Network)> {
-    let &[_family, prefix, flags, scope, ..] = reply.body else { return None };
+    let &[_family, prefix, flags, scope, ..] = reply.body else {
+        return None;
+    };
     if reply.kind != RTM_NEWADDR || scope != RT_SCOPE_UNIVERSE {
         return None;
     }
@@ -133,14 +137,21 @@ fn usable_address(reply: Reply<'_>) -> Option<(u32, bool, Network)> {
     if flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) != 0 {
         return None;
     }
-    let network = Network { address: found?, prefix };
+    let network = Network {
+        address: found?,
+        prefix,
+    };
     Some((number(reply.body, 4)?, flags & IFA_F_DEPRECATED != 0, network))
 }
 
 fn default_routes(reply: Reply<'_>) -> Vec<DefaultRoute> {
     let mut routes = Vec::new();
-    let &[family, prefix, _, _, table, _, _, kind, ..] = reply.body else { return routes };
-    let Some(family) = Family::from_number(family) else { return routes };
+    let &[family, prefix, _, _, table, _, _, kind, ..] = reply.body else {
+        return routes;
+    };
+    let Some(family) = Family::from_number(family) else {
+        return routes;
+    };
     if reply.kind != RTM_NEWROUTE || prefix != 0 || kind != RTN_UNICAST {
         return routes;
     }
@@ -159,7 +170,11 @@ fn default_routes(reply: Reply<'_>) -> Vec<DefaultRoute> {
         }
     }
     if table == RT_TABLE_MAIN {
-        routes.extend(links.into_iter().map(|link| DefaultRoute { metric, family, link }));
+        routes.extend(
+            links
+                .into_iter()
+                .map(|link| DefaultRoute { metric, family, link }),
+        );
     }
     routes
 }

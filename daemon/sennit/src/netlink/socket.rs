@@ -33,16 +33,30 @@ impl Netlink {
     pub fn open() -> io::Result<Self> {
         let socket = open(SocketFlags::CLOEXEC, 0)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
-        Ok(Self { socket, sequence: 0, buffer: vec![0; READ] })
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: vec![0; READ],
+        })
     }
 
     /// Sends a change and waits for the kernel's word on it.
-    pub(super) fn change(&mut self, kind: u16, flags: u16, build: impl Fn(u16, u16) -> Request) -> io::Result<()> {
+    pub(super) fn change(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        build: impl Fn(u16, u16) -> Request,
+    ) -> io::Result<()> {
         self.exchange(build(kind, flags | NLM_F_ACK), &mut |_| {})
     }
 
     /// Asks for all of a kind, and calls `each` with every entry.
-    pub(super) fn dump(&mut self, kind: u16, fixed: &[u8], mut each: impl FnMut(Reply<'_>)) -> io::Result<()> {
+    pub(super) fn dump(
+        &mut self,
+        kind: u16,
+        fixed: &[u8],
+        mut each: impl FnMut(Reply<'_>),
+    ) -> io::Result<()> {
         self.exchange(Request::new(kind, NLM_F_DUMP, fixed), &mut each)
     }
 
@@ -94,7 +108,9 @@ impl Watch {
             | libc::RTMGRP_IPV6_IFADDR
             | libc::RTMGRP_IPV6_ROUTE;
         let socket = open(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, groups as u32)?;
-        Ok(Self { socket: crate::sys::watch(socket)? })
+        Ok(Self {
+            socket: crate::sys::watch(socket)?,
+        })
     }
 
     /// Waits until something has changed. What it was is not told: the caller takes a new inventory, which is right

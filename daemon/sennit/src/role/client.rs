@@ -54,7 +54,11 @@ struct Client {
 }
 
 /// Runs the client.
-pub(super) async fn run(mut signals: Signals, file: Option<&Path>, apply_log_level: impl Fn(LogLevel)) -> Result<()> {
+pub(super) async fn run(
+    mut signals: Signals,
+    file: Option<&Path>,
+    apply_log_level: impl Fn(LogLevel),
+) -> Result<()> {
     let config: ClientConfig = config::read(file)?;
     apply_log_level(config.common.log_level);
     let engine = engine_config(&config)?;
@@ -90,7 +94,14 @@ pub(super) async fn run(mut signals: Signals, file: Option<&Path>, apply_log_lev
     };
     client.begin();
     let end = client
-        .until_end(&mut signals, &watch, &mut data.notices, &mut control, &mut addresses, apply_log_level)
+        .until_end(
+            &mut signals,
+            &watch,
+            &mut data.notices,
+            &mut control,
+            &mut addresses,
+            apply_log_level,
+        )
         .await?;
     let Client { config, .. } = client;
     finish(end, data, &config).await
@@ -215,13 +226,23 @@ impl Client {
             }
         }
         if self.config.server.is_some() {
-            let wanted: Vec<Uplink> =
-                self.uplinks.iter().filter(|uplink| self.config.wans.take(&uplink.device)).cloned().collect();
+            let wanted: Vec<Uplink> = self
+                .uplinks
+                .iter()
+                .filter(|uplink| self.config.wans.take(&uplink.device))
+                .cloned()
+                .collect();
             for uplink in &wanted {
                 self.system.prepare_wan(&uplink.device);
             }
-            self.wans
-                .update(&wanted, &self.servers, &self.config, &self.saved, &self.data, &mut self.events);
+            self.wans.update(
+                &wanted,
+                &self.servers,
+                &self.config,
+                &self.saved,
+                &self.data,
+                &mut self.events,
+            );
         }
         self.system.prepare_lan(&self.config, &self.uplinks);
         self.apply();
@@ -261,7 +282,10 @@ impl Client {
         let Some(server) = &self.config.server else { return };
         if found.is_empty() {
             if self.servers.is_empty() {
-                warn!(host = server.address.host, "the server's name is not resolved; trying again");
+                warn!(
+                    host = server.address.host,
+                    "the server's name is not resolved; trying again"
+                );
             }
             return;
         }
@@ -274,12 +298,19 @@ impl Client {
 
     fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Connected { addresses, gateways, resumed } => {
+            Event::Connected {
+                addresses,
+                gateways,
+                resumed,
+            } => {
                 self.connected = true;
                 info!(resumed, "connected");
                 debug!(?addresses, ?gateways, "inner addresses");
                 self.events.add("connected", json!({ "resumed": resumed }));
-                let networks = addresses.into_iter().map(|(address, prefix)| Network { address, prefix }).collect();
+                let networks = addresses
+                    .into_iter()
+                    .map(|(address, prefix)| Network { address, prefix })
+                    .collect();
                 if let Err(error) = self.system.set_addresses(networks) {
                     error!("{error} (hint: {})", error.hint());
                 }
@@ -292,10 +323,24 @@ impl Client {
                 warn!("the server does not answer on any WAN; trying again");
                 self.events.add("disconnected", json!({}));
             }
-            Event::PathChanged { wan, path, state, why } => {
+            Event::PathChanged {
+                wan,
+                path,
+                state,
+                why,
+            } => {
                 let device = self.wans.device(wan).unwrap_or("?").to_owned();
-                info!(wan = device, path = path.0, state = status::condition(state), why, "path");
-                self.events.add("path", json!({ "wan": device, "path": path.0, "state": status::condition(state), "why": why }));
+                info!(
+                    wan = device,
+                    path = path.0,
+                    state = status::condition(state),
+                    why,
+                    "path"
+                );
+                self.events.add(
+                    "path",
+                    json!({ "wan": device, "path": path.0, "state": status::condition(state), "why": why }),
+                );
             }
             Event::ClientConnected { .. } | Event::PathMoved { .. } => {}
         }
@@ -306,16 +351,28 @@ impl Client {
     fn reload(&mut self) -> Result<bool> {
         let new: ClientConfig = config::read(self.file.as_deref())?;
         let changed = new != self.config;
-        let peer = |config: &ClientConfig| config.server.clone().map(|ServerConfigOfClient { keys, .. }| (keys, config.key.clone()));
+        let peer = |config: &ClientConfig| {
+            config
+                .server
+                .clone()
+                .map(|ServerConfigOfClient { keys, .. }| (keys, config.key.clone()))
+        };
         let other_peer = peer(&new) != peer(&self.config);
-        let engine = if other_peer { Some((engine_config(&new)?, super::seed()?)) } else { None };
+        let engine = if other_peer {
+            Some((engine_config(&new)?, super::seed()?))
+        } else {
+            None
+        };
         if new.common.interface != self.config.common.interface {
             self.system.undo.remember_interface(&new.common.interface)?;
             let tun = Tun::create(&new.common.interface)?;
             self.system.set_tunnel(&tun)?;
             announce(Role::Client, &tun);
             self.data.replace_tun(tun);
-            let (addresses, old) = (self.system.addresses().to_vec(), self.config.common.interface.clone());
+            let (addresses, old) = (
+                self.system.addresses().to_vec(),
+                self.config.common.interface.clone(),
+            );
             self.system.set_addresses(addresses)?;
             // The data path closes the old one first.
             self.data.engine(move |_, _| {
@@ -324,7 +381,9 @@ impl Client {
                 }
             });
         }
-        if (&new.common.control, &new.common.state_dir) != (&self.config.common.control, &self.config.common.state_dir) {
+        if (&new.common.control, &new.common.state_dir)
+            != (&self.config.common.control, &self.config.common.state_dir)
+        {
             warn!("control and state_dir are taken over by the next start only");
         }
         self.config = new;
@@ -361,12 +420,20 @@ impl Client {
                     let names: Vec<&str> = self.wans.used.keys().map(String::as_str).collect();
                     return Err(Error::user(
                         format!("there is no WAN {name:?}"),
-                        format!("the WANs are: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") }),
+                        format!(
+                            "the WANs are: {}",
+                            if names.is_empty() {
+                                "none".to_owned()
+                            } else {
+                                names.join(", ")
+                            }
+                        ),
                     ));
                 }
                 self.saved.set_priority(&self.config, &name, priority)?;
                 info!(wan = name, priority = priority.name(), "priority changed");
-                self.events.add("priority", json!({ "wan": name, "priority": priority.name() }));
+                self.events
+                    .add("priority", json!({ "wan": name, "priority": priority.name() }));
                 self.look();
                 Ok(json!({ "name": name, "priority": priority.name() }))
             }
@@ -386,7 +453,10 @@ impl Client {
     async fn status(&mut self) -> Value {
         let session = self.sample().await;
         let counters = self.data.counters().await.unwrap_or_default();
-        let paths = session.as_ref().map(|session| &session.paths[..]).unwrap_or_default();
+        let paths = session
+            .as_ref()
+            .map(|session| &session.paths[..])
+            .unwrap_or_default();
         let usable = self.wans.used.values().any(|wan| wan.obstacle.is_none());
         let state = match (&self.config.server, self.connected, usable) {
             (None, _, _) => "no_server",
@@ -411,7 +481,9 @@ impl Client {
         }
         for (device, why) in &self.wans.waiting {
             let priority = self.saved.priority(&self.config, device).name();
-            wans.push(json!({ "name": device, "device": device, "priority": priority, "paths": [], "why": why }));
+            wans.push(
+                json!({ "name": device, "device": device, "priority": priority, "paths": [], "why": why }),
+            );
         }
         let mut value = json!({
             "version": VERSION,
@@ -436,12 +508,18 @@ impl Client {
 
 /// What the engine needs; `None` without a server.
 fn engine_config(config: &ClientConfig) -> Result<Option<sennit_engine::ClientConfig>> {
-    let Some(server) = &config.server else { return Ok(None) };
+    let Some(server) = &config.server else {
+        return Ok(None);
+    };
     let private = config.key.load()?;
     Ok(Some(sennit_engine::ClientConfig {
         private_key: handshake::PrivateKey::from_bytes(private.as_bytes()),
         server_key: handshake::PublicKey(*server.keys.public.as_bytes()),
-        preshared_key: server.keys.preshared.as_ref().map(|key| handshake::PresharedKey::from_bytes(key.as_bytes())),
+        preshared_key: server
+            .keys
+            .preshared
+            .as_ref()
+            .map(|key| handshake::PresharedKey::from_bytes(key.as_bytes())),
         mode: engine_mode(config.mode),
         aes_is_fast: super::aes_is_fast(),
     }))

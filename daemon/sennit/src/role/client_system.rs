@@ -76,8 +76,11 @@ impl ClientSystem {
     pub(super) fn apply(&mut self, config: &ClientConfig, uplinks: &[Uplink], through: bool) -> Result<()> {
         let through = through && config.route == RoutePolicy::Default;
         if through {
-            let families: Vec<Family> =
-                self.addresses.iter().map(|network| Family::of(network.address)).collect();
+            let families: Vec<Family> = self
+                .addresses
+                .iter()
+                .map(|network| Family::of(network.address))
+                .collect();
             self.routing.set(self.tunnel, &families)?;
         } else if self.routed {
             self.routing.remove()?;
@@ -95,7 +98,10 @@ impl ClientSystem {
         match self.firewall.set_client(&table) {
             Ok(()) => self.complained = false,
             Err(error) if !self.complained => {
-                warn!("{error} (hint: {}); hosts behind this machine cannot use the tunnel", error.hint());
+                warn!(
+                    "{error} (hint: {}); hosts behind this machine cannot use the tunnel",
+                    error.hint()
+                );
                 self.complained = true;
             }
             Err(_) => {}
@@ -126,7 +132,10 @@ impl ClientSystem {
 
     fn present_addresses(&mut self) -> Result<Vec<Network>> {
         let inventory = Inventory::read(&mut self.netlink).map_err(netlink_failed)?;
-        let addresses = inventory.links.get(&self.tunnel).map(|link| link.addresses.clone());
+        let addresses = inventory
+            .links
+            .get(&self.tunnel)
+            .map(|link| link.addresses.clone());
         debug!(?addresses, "addresses of the tunnel interface");
         Ok(addresses.unwrap_or_default())
     }

@@ -23,7 +23,9 @@ pub(super) struct Resolver {
 
 impl Resolver {
     pub(super) fn new(state_dir: &Path) -> Self {
-        Self { file: state_dir.join(FILE) }
+        Self {
+            file: state_dir.join(FILE),
+        }
     }
 
     /// What is known without asking anybody: a numeric address, or those of the last time.
@@ -74,10 +76,16 @@ mod tests {
         let resolver = Resolver::new(folder.path());
         let server: Endpoint = "host.example".parse().unwrap();
         assert!(resolver.known(&server).is_empty());
-        let found = ["203.0.113.5:7300".parse().unwrap(), "[2001:db8::5]:7300".parse().unwrap()];
+        let found = [
+            "203.0.113.5:7300".parse().unwrap(),
+            "[2001:db8::5]:7300".parse().unwrap(),
+        ];
         resolver.keep(&server, &found);
         assert_eq!(resolver.known(&server), found);
         assert!(resolver.known(&"other.example".parse().unwrap()).is_empty());
-        assert_eq!(resolver.known(&"203.0.113.9:1".parse().unwrap()), ["203.0.113.9:1".parse().unwrap()]);
+        assert_eq!(
+            resolver.known(&"203.0.113.9:1".parse().unwrap()),
+            ["203.0.113.9:1".parse().unwrap()]
+        );
     }
 }

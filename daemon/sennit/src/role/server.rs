@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sennit_engine::Server as Engine;
 use sennit_engine::event::{Event, SessionStatus};
 use sennit_engine::handshake;
 use sennit_engine::ids::{ClientId, SocketId};
-use sennit_engine::Server as Engine;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval};
@@ -47,7 +47,11 @@ struct Server {
 }
 
 /// Runs the server.
-pub(super) async fn run(mut signals: Signals, file: Option<&Path>, apply_log_level: impl Fn(LogLevel)) -> Result<()> {
+pub(super) async fn run(
+    mut signals: Signals,
+    file: Option<&Path>,
+    apply_log_level: impl Fn(LogLevel),
+) -> Result<()> {
     let config: ServerConfig = config::read(file)?;
     apply_log_level(config.common.log_level);
     let private = config.key.load()?;
@@ -150,11 +154,17 @@ impl Server {
     fn apply(&mut self, config: &ServerConfig) -> Result<()> {
         self.listen(config)?;
         let inventory = Inventory::read(&mut self.netlink).map_err(netlink_failed)?;
-        let present = inventory.links.get(&self.tunnel).map(|link| link.addresses.clone()).unwrap_or_default();
+        let present = inventory
+            .links
+            .get(&self.tunnel)
+            .map(|link| link.addresses.clone())
+            .unwrap_or_default();
         system::set_addresses(&mut self.netlink, self.tunnel, &present, &config.address)?;
         if config.nat {
-            let uplinks: Vec<String> =
-                uplinks(&inventory, &config.common.interface).into_iter().map(|uplink| uplink.device).collect();
+            let uplinks: Vec<String> = uplinks(&inventory, &config.common.interface)
+                .into_iter()
+                .map(|uplink| uplink.device)
+                .collect();
             Settings::new(&mut self.undo).forward(&uplinks)?;
             self.firewall.set_server(&ServerFirewall {
                 tunnel: config.common.interface.clone(),
@@ -206,7 +216,11 @@ impl Server {
             }
         }
         for client in &config.clients {
-            if self.clients.get(&client.name).is_some_and(|(_, known)| known == client) {
+            if self
+                .clients
+                .get(&client.name)
+                .is_some_and(|(_, known)| known == client)
+            {
                 continue;
             }
             let next = ClientId(self.next_client);
@@ -237,7 +251,13 @@ impl Server {
                 }
             });
         }
-        let fixed = |config: &ServerConfig| (config.common.control.clone(), config.common.state_dir.clone(), config.key.clone());
+        let fixed = |config: &ServerConfig| {
+            (
+                config.common.control.clone(),
+                config.common.state_dir.clone(),
+                config.key.clone(),
+            )
+        };
         if fixed(&new) != fixed(&self.config) {
             warn!("control, state_dir and the private key are taken over by the next start only");
         }
@@ -251,7 +271,8 @@ impl Server {
             Event::ClientConnected { client, resumed } => {
                 let name = self.name(client);
                 info!(client = name, resumed, "connected");
-                self.events.add("connected", json!({ "client": name, "resumed": resumed }));
+                self.events
+                    .add("connected", json!({ "client": name, "resumed": resumed }));
             }
             Event::Disconnected => {
                 let name = of.map(|client| self.name(client)).unwrap_or_default();
@@ -260,14 +281,24 @@ impl Server {
             }
             Event::PathChanged { path, state, why, .. } => {
                 let name = of.map(|client| self.name(client)).unwrap_or_default();
-                info!(client = name, path = path.0, state = status::condition(state), why, "path");
-                self.events.add("path", json!({ "client": name, "path": path.0, "state": status::condition(state), "why": why }));
+                info!(
+                    client = name,
+                    path = path.0,
+                    state = status::condition(state),
+                    why,
+                    "path"
+                );
+                self.events.add(
+                    "path",
+                    json!({ "client": name, "path": path.0, "state": status::condition(state), "why": why }),
+                );
             }
             Event::PathMoved { path, network } => {
                 let name = of.map(|client| self.name(client)).unwrap_or_default();
                 info!(client = name, path = path.0, "path has a new address");
                 debug!(client = name, path = path.0, remote = %network.remote, "path has a new address");
-                self.events.add("path_moved", json!({ "client": name, "path": path.0 }));
+                self.events
+                    .add("path_moved", json!({ "client": name, "path": path.0 }));
             }
             Event::Connected { .. } => {}
         }
@@ -296,9 +327,14 @@ impl Server {
             let statuses = ids.iter().filter_map(|id| Some((*id, engine.status(now, *id)?)));
             (now, statuses.collect::<BTreeMap<_, _>>())
         });
-        let Some((now, sessions)) = asked.await else { return BTreeMap::new() };
+        let Some((now, sessions)) = asked.await else {
+            return BTreeMap::new();
+        };
         for (id, session) in &sessions {
-            self.throughput.entry(*id).or_default().sample(now, &session.paths);
+            self.throughput
+                .entry(*id)
+                .or_default()
+                .sample(now, &session.paths);
         }
         sessions
     }
@@ -347,11 +383,18 @@ impl Server {
 fn engine_entry(client: &ClientEntry, networks: &[Network]) -> sennit_engine::ClientEntry {
     let with_prefix = |address: &std::net::IpAddr| {
         let network = networks.iter().find(|network| network.contains(*address));
-        (*address, network.map_or(Network::host(*address).prefix, |network| network.prefix))
+        (
+            *address,
+            network.map_or(Network::host(*address).prefix, |network| network.prefix),
+        )
     };
     sennit_engine::ClientEntry {
         public_key: handshake::PublicKey(*client.keys.public.as_bytes()),
-        preshared_key: client.keys.preshared.as_ref().map(|key| handshake::PresharedKey::from_bytes(key.as_bytes())),
+        preshared_key: client
+            .keys
+            .preshared
+            .as_ref()
+            .map(|key| handshake::PresharedKey::from_bytes(key.as_bytes())),
         addresses: client.address.iter().map(with_prefix).collect(),
     }
 }
@@ -377,9 +420,10 @@ fn open_socket(address: SocketAddr) -> Result<UdpSocket> {
                     "stop that program, or choose another port by the key listen (and tell the clients)",
                 )
             }
-            Some(libc::EADDRNOTAVAIL) => {
-                Error::user(message, "listen names an address of this machine, or [::] for all of them")
-            }
+            Some(libc::EADDRNOTAVAIL) => Error::user(
+                message,
+                "listen names an address of this machine, or [::] for all of them",
+            ),
             Some(libc::EACCES | libc::EPERM) => Error::environment(message, "run sennit as root"),
             _ => Error::environment(message, "check the key listen"),
         }

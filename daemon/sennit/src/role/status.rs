@@ -24,7 +24,8 @@ pub(super) struct Throughput {
 impl Throughput {
     /// Takes a sample of each path; those that are gone are forgotten.
     pub(super) fn sample(&mut self, now: Instant, paths: &[PathStatus]) {
-        self.samples.retain(|id, _| paths.iter().any(|path| path.id == *id));
+        self.samples
+            .retain(|id, _| paths.iter().any(|path| path.id == *id));
         for path in paths {
             let sample = (now, path.counters);
             let known = self.samples.entry(path.id).or_insert([sample; 2]);
@@ -36,13 +37,18 @@ impl Throughput {
 
     /// Bits per second sent and received between the last two samples.
     fn of(&self, path: PathId) -> (u64, u64) {
-        let Some([(from, before), (to, after)]) = self.samples.get(&path) else { return (0, 0) };
+        let Some([(from, before), (to, after)]) = self.samples.get(&path) else {
+            return (0, 0);
+        };
         let nanoseconds = to.since(*from).as_nanos();
         let rate = |before: u64, after: u64| {
             let bits = u128::from(after.saturating_sub(before)) * 8 * 1_000_000_000;
             bits.checked_div(nanoseconds).unwrap_or(0) as u64
         };
-        (rate(before.sent_bytes, after.sent_bytes), rate(before.received_bytes, after.received_bytes))
+        (
+            rate(before.sent_bytes, after.sent_bytes),
+            rate(before.received_bytes, after.received_bytes),
+        )
     }
 }
 
@@ -52,7 +58,13 @@ pub(super) fn path(path: &PathStatus, throughput: &Throughput, on_client: bool) 
     let lost = share(counters.lost.saturating_sub(counters.spurious), counters.sent);
     let rate = path.rate.0.saturating_mul(8);
     let (sent, received) = throughput.of(path.id);
-    let directed = |outgoing: Value, incoming: Value| if on_client { (outgoing, incoming) } else { (incoming, outgoing) };
+    let directed = |outgoing: Value, incoming: Value| {
+        if on_client {
+            (outgoing, incoming)
+        } else {
+            (incoming, outgoing)
+        }
+    };
     let (loss_up, loss_down) = directed(json!(lost), Value::Null);
     let (rate_up, rate_down) = directed(json!(rate), Value::Null);
     let (throughput_up, throughput_down) = directed(json!(sent), json!(received));
@@ -132,5 +144,9 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }

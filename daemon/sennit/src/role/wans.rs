@@ -79,7 +79,11 @@ impl Wans {
             }
             let remote = servers.iter().find(|server| uplink.has(Family::of(server.ip())));
             let Some(remote) = remote.copied() else {
-                let why = if servers.is_empty() { "the server's address is not known" } else { "no address of the server's IP version" };
+                let why = if servers.is_empty() {
+                    "the server's address is not known"
+                } else {
+                    "no address of the server's IP version"
+                };
                 self.obstruct(&uplink.device, why, data, events);
                 continue;
             };
@@ -89,7 +93,11 @@ impl Wans {
 
     /// A socket could not send: is taken for down until the kernel says something else.
     pub(super) fn unreachable(&mut self, socket: SocketId, data: &Handle<Engine>, events: &mut EventLog) {
-        let device = self.used.iter().find(|(_, wan)| wan.network.socket == socket).map(|(device, _)| device.clone());
+        let device = self
+            .used
+            .iter()
+            .find(|(_, wan)| wan.network.socket == socket)
+            .map(|(device, _)| device.clone());
         if let Some(device) = device {
             self.obstruct(&device, "the kernel refuses to send", data, events);
         }
@@ -104,7 +112,10 @@ impl Wans {
 
     /// The interface of a WAN.
     pub(super) fn device(&self, id: WanId) -> Option<&str> {
-        self.ids.iter().find(|(_, known)| **known == id).map(|(device, _)| device.as_str())
+        self.ids
+            .iter()
+            .find(|(_, known)| **known == id)
+            .map(|(device, _)| device.as_str())
     }
 
     fn obstruct(&mut self, device: &str, why: &'static str, data: &Handle<Engine>, events: &mut EventLog) {
@@ -169,7 +180,11 @@ impl Wans {
         let next_id = WanId(self.ids.len() as u16);
         let id = *self.ids.entry(device.clone()).or_insert(next_id);
         self.next_socket = self.next_socket.wrapping_add(1);
-        let network = NetworkPath { socket: SocketId(self.next_socket), local: None, remote };
+        let network = NetworkPath {
+            socket: SocketId(self.next_socket),
+            local: None,
+            remote,
+        };
         data.add_socket(network.socket, socket);
         data.engine(move |engine, now| {
             if let Some(engine) = engine {
@@ -181,12 +196,20 @@ impl Wans {
         }
         info!(wan = device, "joined");
         events.add("wan", json!({ "wan": device, "state": "joined" }));
-        let wan = Wan { id, made_for: uplink.clone(), network, settings, obstacle: None };
+        let wan = Wan {
+            id,
+            made_for: uplink.clone(),
+            network,
+            settings,
+            obstacle: None,
+        };
         self.used.insert(device.clone(), wan);
     }
 
     fn remove(&mut self, device: &str, data: &Handle<Engine>) {
-        let Some(wan) = self.used.remove(device) else { return };
+        let Some(wan) = self.used.remove(device) else {
+            return;
+        };
         let id = wan.id;
         data.engine(move |engine, now| {
             if let Some(engine) = engine {

@@ -76,7 +76,10 @@ pub(crate) fn receive<'a>(
     let mut prepared = 0;
     for (index, buffer) in buffers.take(RECEIVE_BATCH).enumerate() {
         let free = buffer.spare_capacity_mut();
-        let vector = vectors[index].write(libc::iovec { iov_base: free.as_mut_ptr().cast(), iov_len: free.len() });
+        let vector = vectors[index].write(libc::iovec {
+            iov_base: free.as_mut_ptr().cast(),
+            iov_len: free.len(),
+        });
         let header = &mut messages[index].msg_hdr;
         header.msg_iov = vector;
         header.msg_iovlen = 1;
@@ -116,7 +119,12 @@ pub(crate) fn receive<'a>(
 unsafe fn meta(header: &libc::msghdr, length: usize) -> Option<Meta> {
     // SAFETY: the caller's promise.
     let remote = unsafe { read_name(header)? };
-    let mut found = Meta { remote, local: None, segment: length, congested: false };
+    let mut found = Meta {
+        remote,
+        local: None,
+        segment: length,
+        congested: false,
+    };
     // SAFETY: the macros walk the control buffer within its length, and each value is copied out by its own type.
     unsafe {
         let mut message = libc::CMSG_FIRSTHDR(header);
@@ -127,7 +135,9 @@ unsafe fn meta(header: &libc::msghdr, length: usize) -> Option<Meta> {
                     let segment = data.cast::<libc::c_int>().read_unaligned();
                     found.segment = usize::try_from(segment).unwrap_or(0);
                 }
-                (libc::IPPROTO_IP, libc::IP_TOS) => found.congested = data.read() & 3 == CONGESTION_EXPERIENCED,
+                (libc::IPPROTO_IP, libc::IP_TOS) => {
+                    found.congested = data.read() & 3 == CONGESTION_EXPERIENCED
+                }
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
                     let class = data.cast::<libc::c_int>().read_unaligned() as u8;
                     found.congested = class & 3 == CONGESTION_EXPERIENCED;
@@ -240,7 +250,11 @@ unsafe fn write_control(header: &libc::msghdr, message: &Outgoing<'_>) -> usize 
             next = libc::CMSG_NXTHDR(header, control);
         };
         if message.data.len() > message.segment {
-            put(libc::SOL_UDP, libc::UDP_SEGMENT, &(message.segment as u16).to_ne_bytes());
+            put(
+                libc::SOL_UDP,
+                libc::UDP_SEGMENT,
+                &(message.segment as u16).to_ne_bytes(),
+            );
         }
         match message.local {
             // struct in_pktinfo: interface, source, destination (not used).

@@ -27,7 +27,11 @@ impl Features {
     /// Asks the kernel which settings there are.
     pub(crate) fn of(interface: &str) -> io::Result<Self> {
         let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-        let mut features = Self { socket, interface: interface.to_owned(), names: Vec::new() };
+        let mut features = Self {
+            socket,
+            interface: interface.to_owned(),
+            names: Vec::new(),
+        };
         // struct ethtool_sset_info: cmd, reserved, mask (64 bits), one length.
         let mut info = [GET_SET_INFO, 0, 0, 0, 0];
         set_wide(&mut info, 2, 1 << SET_OF_FEATURES);
@@ -47,7 +51,9 @@ impl Features {
 
     /// Whether a setting is on; `None` if the kernel does not know it.
     pub(crate) fn read(&self, name: &str) -> io::Result<Option<bool>> {
-        let Some(bit) = self.position(name) else { return Ok(None) };
+        let Some(bit) = self.position(name) else {
+            return Ok(None);
+        };
         // struct ethtool_gfeatures: cmd, size, then (available, requested, active, never_changed) for each 32.
         let words = self.names.len().div_ceil(WORD_BITS);
         let mut request = vec![0u32; 2 + 4 * words];
@@ -59,7 +65,9 @@ impl Features {
 
     /// Turns a setting on or off.
     pub(crate) fn write(&self, name: &str, on: bool) -> io::Result<()> {
-        let Some(bit) = self.position(name) else { return Err(io::ErrorKind::Unsupported.into()) };
+        let Some(bit) = self.position(name) else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
         // struct ethtool_sfeatures: cmd, size, then (valid, requested) for each 32.
         let words = self.names.len().div_ceil(WORD_BITS);
         let mut request = vec![0u32; 2 + 2 * words];

@@ -10,11 +10,11 @@ use bytes::BytesMut;
 /// Offloads of `TUNSETOFFLOAD`: what may enter a TUN device in pieces larger than its MTU.
 pub(crate) mod offload {
     /// Checksums may be left to us.
-    pub(crate) const CHECKSUM: u32 = libc::TUN_F_CSUM as u32;
+    pub(crate) const CHECKSUM: u32 = libc::TUN_F_CSUM;
     /// TCP over IPv4 and IPv6 in pieces of up to 64 KiB.
-    pub(crate) const TCP: u32 = (libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN) as u32;
+    pub(crate) const TCP: u32 = libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
     /// UDP likewise (Linux 6.2).
-    pub(crate) const UDP: u32 = (libc::TUN_F_USO4 | libc::TUN_F_USO6) as u32;
+    pub(crate) const UDP: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 }
 
 /// An `ifreq` with the interface's name in it.
@@ -22,7 +22,12 @@ pub(super) fn request_for(name: &str) -> libc::ifreq {
     // SAFETY: `ifreq` is plain data of the C ABI, for which all zero bits are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // One byte less than there is room for, so that the final zero stays.
-    for (target, byte) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+    for (target, byte) in request
+        .ifr_name
+        .iter_mut()
+        .take(libc::IFNAMSIZ - 1)
+        .zip(name.bytes())
+    {
         *target = byte as libc::c_char;
     }
     request
@@ -72,5 +77,9 @@ pub(crate) fn read_into(descriptor: BorrowedFd<'_>, buffer: &mut BytesMut, room:
 }
 
 pub(super) fn check(outcome: libc::c_int) -> io::Result<()> {
-    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if outcome < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

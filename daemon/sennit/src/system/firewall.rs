@@ -30,7 +30,11 @@ impl ClientFirewall {
         let tunnel = &self.tunnel;
         text.push_str("table inet sennit {\n");
         if !self.uplinks.is_empty() {
-            let uplinks: Vec<String> = self.uplinks.iter().map(|uplink| format!("\"{uplink}\"")).collect();
+            let uplinks: Vec<String> = self
+                .uplinks
+                .iter()
+                .map(|uplink| format!("\"{uplink}\""))
+                .collect();
             let uplinks = uplinks.join(", ");
             // Before the filters that accept.
             let _ = write!(
@@ -44,7 +48,10 @@ impl ClientFirewall {
         for source in &self.sources {
             // Not "masquerade": that forgets the connections whenever the interface goes down.
             let ip = version(*source);
-            let _ = writeln!(text, "oifname \"{tunnel}\" {ip} saddr != {source} snat {ip} to {source}");
+            let _ = writeln!(
+                text,
+                "oifname \"{tunnel}\" {ip} saddr != {source} snat {ip} to {source}"
+            );
         }
         text.push_str("}\n}\n");
         text
@@ -74,7 +81,10 @@ impl ServerFirewall {
         );
         for network in &self.networks {
             let ip = version(network.address);
-            let _ = writeln!(text, "iifname \"{tunnel}\" oifname != \"{tunnel}\" {ip} saddr {network} masquerade");
+            let _ = writeln!(
+                text,
+                "iifname \"{tunnel}\" oifname != \"{tunnel}\" {ip} saddr {network} masquerade"
+            );
         }
         text.push_str("}\n}\n");
         text
@@ -182,10 +192,19 @@ mod tests {
         };
         let text = table.text();
         assert!(text.contains("oifname { \"eth1\", \"wwan0\" } drop\n"), "{text}");
-        assert!(text.contains("oifname \"sennit0\" ip saddr != 10.73.0.2 snat ip to 10.73.0.2\n"), "{text}");
-        assert!(text.contains("oifname \"sennit0\" ip6 saddr != fd73::2 snat ip6 to fd73::2\n"), "{text}");
+        assert!(
+            text.contains("oifname \"sennit0\" ip saddr != 10.73.0.2 snat ip to 10.73.0.2\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("oifname \"sennit0\" ip6 saddr != fd73::2 snat ip6 to fd73::2\n"),
+            "{text}"
+        );
         assert!(!text.contains("masquerade"));
-        let open = ClientFirewall { uplinks: BTreeSet::new(), ..table };
+        let open = ClientFirewall {
+            uplinks: BTreeSet::new(),
+            ..table
+        };
         assert!(!open.text().contains("drop"));
     }
 }

@@ -15,7 +15,7 @@ pub use routing::{RULE_PRIORITY, Routing, TABLE};
 pub use settings::Settings;
 pub use undo::Undo;
 
-use crate::config::{Common, InterfaceName, Network};
+use crate::config::{Common, Network};
 use crate::netlink::{Address, Netlink};
 use crate::tun::Tun;
 use crate::{Error, Result};
@@ -48,7 +48,12 @@ pub fn down(common: &Common) -> Result<()> {
 }
 
 /// Gives an interface exactly these addresses (of those that reach further than the link).
-pub fn set_addresses(netlink: &mut Netlink, link: u32, present: &[Network], wanted: &[Network]) -> Result<()> {
+pub fn set_addresses(
+    netlink: &mut Netlink,
+    link: u32,
+    present: &[Network],
+    wanted: &[Network],
+) -> Result<()> {
     let failed = |network: &Network, error| {
         Error::environment(
             format!("failed to set the address {network} of the tunnel interface: {error}"),
@@ -56,7 +61,10 @@ pub fn set_addresses(netlink: &mut Netlink, link: u32, present: &[Network], want
         )
     };
     for network in wanted.iter().filter(|network| !present.contains(network)) {
-        let address = Address { link, network: *network };
+        let address = Address {
+            link,
+            network: *network,
+        };
         match netlink.add_address(address) {
             // A kernel without IPv6, or with it turned off, does without.
             Err(error) if network.address.is_ipv6() => warn!(%network, %error, "address not set"),
@@ -64,8 +72,13 @@ pub fn set_addresses(netlink: &mut Netlink, link: u32, present: &[Network], want
         }
     }
     for network in present.iter().filter(|network| !wanted.contains(network)) {
-        let address = Address { link, network: *network };
-        netlink.remove_address(address).map_err(|error| failed(network, error))?;
+        let address = Address {
+            link,
+            network: *network,
+        };
+        netlink
+            .remove_address(address)
+            .map_err(|error| failed(network, error))?;
     }
     Ok(())
 }
@@ -100,10 +113,4 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
         std::fs::rename(&temporary, path)
     };
     write().map_err(failed)
-}
-
-/// Removes routes and the like of an interface that the configuration no longer names.
-pub fn forget_interface(undo: &mut Undo, interface: &InterfaceName) -> Result<()> {
-    Tun::remove(interface)?;
-    undo.forget_interface(interface)
 }

@@ -92,19 +92,38 @@ fn rules(family: Family) -> [Rule; 3] {
         without_default,
         table,
     };
-    [rule(0, Some(MARK), false, MAIN), rule(1, None, true, MAIN), rule(2, None, false, TABLE)]
+    [
+        rule(0, Some(MARK), false, MAIN),
+        rule(1, None, true, MAIN),
+        rule(2, None, false, TABLE),
+    ]
 }
 
 fn into_tunnel(family: Family, tunnel: u32) -> Route {
-    Route { family, destination: None, kind: RouteKind::Link(tunnel), table: TABLE, metric: TUNNEL_METRIC }
+    Route {
+        family,
+        destination: None,
+        kind: RouteKind::Link(tunnel),
+        table: TABLE,
+        metric: TUNNEL_METRIC,
+    }
 }
 
 fn unreachable(family: Family) -> Route {
-    Route { family, destination: None, kind: RouteKind::Unreachable, table: TABLE, metric: UNREACHABLE_METRIC }
+    Route {
+        family,
+        destination: None,
+        kind: RouteKind::Unreachable,
+        table: TABLE,
+        metric: UNREACHABLE_METRIC,
+    }
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EACCES))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EACCES)
+    )
 }
 
 fn failed(what: &str, error: &io::Error) -> Error {

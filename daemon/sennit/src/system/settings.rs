@@ -31,8 +31,10 @@ impl<'a> Settings<'a> {
                 self.undo.set_sysctl(&accept, "2")?;
             }
         }
-        self.undo.set_sysctl(&Path::new(SYSCTL).join("ipv4/ip_forward"), "1")?;
-        self.undo.set_sysctl(&Path::new(SYSCTL).join("ipv6/conf/all/forwarding"), "1")
+        self.undo
+            .set_sysctl(&Path::new(SYSCTL).join("ipv4/ip_forward"), "1")?;
+        self.undo
+            .set_sysctl(&Path::new(SYSCTL).join("ipv6/conf/all/forwarding"), "1")
     }
 
     /// The server's datagrams may arrive on a WAN although packets to the server go into the tunnel: the check of the
@@ -56,5 +58,9 @@ impl<'a> Settings<'a> {
 }
 
 fn of_interface(version: &str, interface: &str, key: &str) -> PathBuf {
-    Path::new(SYSCTL).join(version).join("conf").join(interface).join(key)
+    Path::new(SYSCTL)
+        .join(version)
+        .join("conf")
+        .join(interface)
+        .join(key)
 }

@@ -20,9 +20,17 @@ const VERSION: u32 = 1;
 #[serde(rename_all = "snake_case")]
 enum Change {
     /// A file below `/proc/sys`.
-    Sysctl { path: PathBuf, before: String, set: String },
+    Sysctl {
+        path: PathBuf,
+        before: String,
+        set: String,
+    },
     /// An offload setting of an interface.
-    Feature { interface: String, feature: String, before: bool },
+    Feature {
+        interface: String,
+        feature: String,
+        before: bool,
+    },
 }
 
 impl Change {
@@ -30,8 +38,16 @@ impl Change {
         match (self, other) {
             (Self::Sysctl { path: a, .. }, Self::Sysctl { path: b, .. }) => a == b,
             (
-                Self::Feature { interface: a, feature: x, .. },
-                Self::Feature { interface: b, feature: y, .. },
+                Self::Feature {
+                    interface: a,
+                    feature: x,
+                    ..
+                },
+                Self::Feature {
+                    interface: b,
+                    feature: y,
+                    ..
+                },
             ) => a == b && x == y,
             _ => false,
         }
@@ -59,7 +75,12 @@ impl Undo {
     pub fn open(state_dir: &Path) -> Result<Self> {
         let file = state_dir.join(FILE);
         let boot = boot_id();
-        let empty = || Written { version: VERSION, boot: boot.clone(), interfaces: Vec::new(), changes: Vec::new() };
+        let empty = || Written {
+            version: VERSION,
+            boot: boot.clone(),
+            interfaces: Vec::new(),
+            changes: Vec::new(),
+        };
         let written = match std::fs::read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => empty(),
             Err(error) => {
@@ -100,12 +121,6 @@ impl Undo {
         self.save()
     }
 
-    /// A tunnel interface has been removed.
-    pub fn forget_interface(&mut self, interface: &InterfaceName) -> Result<()> {
-        self.written.interfaces.retain(|known| known != interface);
-        self.save()
-    }
-
     /// Sets a file below `/proc/sys`; its value before is restored by [`restore`](Self::restore). A file that does not
     /// exist is passed over: the kernel or the interface lacks that setting.
     pub fn set_sysctl(&mut self, path: &Path, value: &str) -> Result<()> {
@@ -123,7 +138,11 @@ impl Undo {
         if before == value {
             return Ok(());
         }
-        self.remember(Change::Sysctl { path: path.to_owned(), before, set: value.to_owned() })?;
+        self.remember(Change::Sysctl {
+            path: path.to_owned(),
+            before,
+            set: value.to_owned(),
+        })?;
         debug!(setting = %path.display(), value, "set");
         std::fs::write(path, value).map_err(failed)
     }
@@ -132,7 +151,10 @@ impl Undo {
     pub fn set_feature(&mut self, interface: &InterfaceName, feature: &str, on: bool) -> Result<()> {
         let failed = |error: io::Error| {
             Error::environment(
-                format!("failed to turn {feature} of {interface} {}: {error}", if on { "on" } else { "off" }),
+                format!(
+                    "failed to turn {feature} of {interface} {}: {error}",
+                    if on { "on" } else { "off" }
+                ),
                 "check the key lan: it names the ports behind which your hosts are",
             )
         };
@@ -140,7 +162,11 @@ impl Undo {
         match features.read(feature).map_err(failed)? {
             Some(before) if before != on => {
                 let interface = interface.as_str().to_owned();
-                self.remember(Change::Feature { interface, feature: feature.to_owned(), before })?;
+                self.remember(Change::Feature {
+                    interface,
+                    feature: feature.to_owned(),
+                    before,
+                })?;
                 features.write(feature, on).map_err(failed)
             }
             _ => Ok(()),
@@ -163,7 +189,12 @@ impl Undo {
 
     /// The first value counts: a later start finds what an earlier one set.
     fn remember(&mut self, change: Change) -> Result<()> {
-        if self.written.changes.iter().any(|known| known.is_of_the_same(&change)) {
+        if self
+            .written
+            .changes
+            .iter()
+            .any(|known| known.is_of_the_same(&change))
+        {
             return Ok(());
         }
         self.written.changes.push(change);
@@ -171,8 +202,9 @@ impl Undo {
     }
 
     fn save(&self) -> Result<()> {
-        let text = serde_json::to_vec_pretty(&self.written)
-            .map_err(|error| Error::environment(error.to_string(), "this is a bug of sennit: please report it"))?;
+        let text = serde_json::to_vec_pretty(&self.written).map_err(|error| {
+            Error::environment(error.to_string(), "this is a bug of sennit: please report it")
+        })?;
         write_atomically(&self.file, &text)
     }
 }
@@ -188,7 +220,11 @@ fn restore_one(change: &Change) {
                 warn!(setting = %path.display(), %error, "not restored");
             }
         }
-        Change::Feature { interface, feature, before } => {
+        Change::Feature {
+            interface,
+            feature,
+            before,
+        } => {
             let outcome = Features::of(interface).and_then(|features| features.write(feature, *before));
             if let Err(error) = outcome {
                 debug!(interface, feature, %error, "not restored");
@@ -213,7 +249,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let setting = folder.path().join("rp_filter");
         std::fs::write(&setting, "1\n").unwrap();
-        Undo::open(folder.path()).unwrap().set_sysctl(&setting, "2").unwrap();
+        Undo::open(folder.path())
+            .unwrap()
+            .set_sysctl(&setting, "2")
+            .unwrap();
         let mut second = Undo::open(folder.path()).unwrap();
         second.set_sysctl(&setting, "0").unwrap();
         assert_eq!(std::fs::read_to_string(&setting).unwrap(), "0");
@@ -239,7 +278,10 @@ mod tests {
     fn a_list_of_another_boot_is_forgotten_and_a_broken_one_is_no_obstacle() {
         let folder = tempfile::tempdir().unwrap();
         let name = InterfaceName::default();
-        Undo::open(folder.path()).unwrap().remember_interface(&name).unwrap();
+        Undo::open(folder.path())
+            .unwrap()
+            .remember_interface(&name)
+            .unwrap();
         assert_eq!(Undo::open(folder.path()).unwrap().interfaces(), [name]);
         let file = folder.path().join(FILE);
         let text = std::fs::read_to_string(&file).unwrap();

@@ -1,0 +1,257 @@
+//! Network namespaces and running daemons for tests. Needs root; says so where it is not.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const SENNIT: &str = env!("CARGO_BIN_EXE_sennit");
+
+/// A network namespace that lives as long as this value.
+pub struct Namespace {
+    holder: Child,
+}
+
+impl Namespace {
+    /// `None`, with a word on stderr, where this user may not make one.
+    pub fn new() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: needs root (a network namespace and a TUN device)");
+            return None;
+        }
+        // `read` keeps the namespace until our end of the pipe closes; the line says that it exists.
+        let mut holder = Command::new("unshare")
+            .args(["--net", "sh", "-c", "ip link set lo up; echo ready; read -r _"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare (package util-linux) starts");
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "ready\n", "unshare --net failed");
+        Some(Self { holder })
+    }
+
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.holder.id()))
+    }
+
+    pub fn has_interface(&self, name: &str) -> bool {
+        let devices = std::fs::read_to_string(format!("/proc/{}/net/dev", self.holder.id())).unwrap();
+        devices
+            .lines()
+            .any(|line| line.trim_start().starts_with(&format!("{name}:")))
+    }
+
+    /// A program that will run inside.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.path().display()))
+            .arg(program)
+            .args(arguments);
+        command
+    }
+
+    /// Runs a program inside; it must succeed. Returns what it wrote.
+    pub fn run(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let output = self.command(words[0], &words[1..]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{line}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn sennit(&self, arguments: &[&str]) -> Running {
+        Running::start(self.command(SENNIT, arguments))
+    }
+
+    /// Calls `action` on a thread inside the namespace.
+    pub fn enter<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(self.path()).unwrap();
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(move || {
+                rustix::thread::move_into_link_name_space(namespace.as_fd(), None).unwrap();
+                action()
+            });
+            inside.join().unwrap()
+        })
+    }
+
+    /// A cable from here to another namespace: `name` at both ends, with these addresses.
+    pub fn connect(&self, name: &str, own: &str, other: &Self, others: &str) {
+        let (here, there) = (self.holder.id(), other.holder.id());
+        let script = format!(
+            "ip link add {name} netns {here} type veth peer name {name} netns {there} && \
+             nsenter --net=/proc/{here}/ns/net sh -c 'ip addr add {own} dev {name} && ip link set {name} up' && \
+             nsenter --net=/proc/{there}/ns/net sh -c 'ip addr add {others} dev {name} && ip link set {name} up'"
+        );
+        assert!(
+            Command::new("sh")
+                .args(["-c", &script])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+    }
+}
+
+/// A started daemon; killed with the test.
+pub struct Running {
+    child: Child,
+    log: BufReader<ChildStderr>,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { child, log }
+    }
+
+    /// Reads the log until a line contains `text`, and returns that line.
+    pub fn wait_for(&mut self, text: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let start = seen.len();
+            if self.log.read_line(&mut seen).unwrap() == 0 {
+                panic!("the log ended without {text:?}:\n{seen}");
+            }
+            if seen[start..].contains(text) {
+                return seen[start..].to_owned();
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end; returns what was not read of the log yet.
+    pub fn finish(mut self) -> (ExitStatus, String) {
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap(), rest)
+    }
+
+    /// SIGKILL, and the end.
+    pub fn kill(self) {
+        self.signal(Signal::KILL);
+        self.finish();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The files of one daemon: configuration, control socket, state.
+pub struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self {
+            folder: TempDir::new().unwrap(),
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes the configuration: these lines after those that keep the daemon in this folder.
+    pub fn configure(&self, text: &str) -> PathBuf {
+        let own = format!(
+            "control = {:?}\nstate_dir = {:?}\n",
+            self.path("control"),
+            self.path("state")
+        );
+        let path = self.path("sennit.toml");
+        std::fs::write(&path, format!("{own}{text}")).unwrap();
+        path
+    }
+
+    /// Makes a private key in this folder; returns the public one.
+    pub fn key(&self) -> String {
+        let output = Command::new(SENNIT)
+            .args(["keygen", "--out", text(&self.path("key"))])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Calls a command that speaks to the daemon of this folder.
+    pub fn sennit(&self, arguments: &[&str]) -> std::process::Output {
+        let config = self.path("sennit.toml");
+        let mut command = Command::new(SENNIT);
+        command.args(arguments).args(["--config", text(&config)]);
+        command.output().unwrap()
+    }
+
+    pub fn status(&self) -> Value {
+        let output = self.sennit(&["status", "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// Asks for the state until it is as wanted.
+    pub fn wait_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        wait(what, || {
+            last = self.status();
+            wanted(&last)
+        });
+        last
+    }
+}
+
+/// Asks again until the answer is yes; a condition of another process can only be polled.
+pub fn wait(what: &str, mut answer: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !answer() {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "not within 20 s: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Whether a program is there; says so if it is not.
+pub fn has(program: &str) -> bool {
+    let found = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok();
+    if !found {
+        eprintln!("skipped: needs the program {program}");
+    }
+    found
+}
