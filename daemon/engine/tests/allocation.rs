@@ -172,7 +172,7 @@ impl Ends {
     }
 
     /// Repeats `round` until memory is warm, then counts.
-    fn measure(&mut self, name: &str, mut round: impl FnMut(&mut Self)) {
+    fn measure(&mut self, mut round: impl FnMut(&mut Self)) -> String {
         const WARM: u64 = 3000;
         const COUNTED: u64 = 3000;
         for _ in 0..WARM {
@@ -191,11 +191,6 @@ impl Ends {
         let took = time_on_cpu().saturating_sub(began);
         let pieces = self.pieces - pieces;
         let bytes = self.delivered - delivered;
-        println!(
-            "{name}: {pieces} pieces, {allocations} allocations, {} ns a piece, {:.1} Gbit/s",
-            took.as_nanos() / u128::from(pieces),
-            bytes as f64 * 8.0 / took.as_nanos().max(1) as f64
-        );
         assert!(pieces >= COUNTED, "something was carried");
         // What is left are contexts that are renewed every few seconds, each once.
         assert!(
@@ -224,19 +219,20 @@ fn the_count_counts() {
 
 #[test]
 fn a_bulk_flow_allocates_nothing() {
-    Ends::new().measure("super-segments, one path", |ends| {
+    let cost = Ends::new().measure(|ends| {
         ends.read_tcp(60_000);
         while let Some(piece) = ends.next(Want::Head) {
             ends.carry(piece);
         }
         ends.fetch();
     });
+    println!("super-segments, one path: {cost}");
 }
 
 #[test]
 fn a_bulk_flow_over_two_paths_allocates_nothing() {
     let mut late: Vec<Piece> = Vec::with_capacity(64);
-    Ends::new().measure("super-segments, the depth taken first", |ends| {
+    let cost = Ends::new().measure(|ends| {
         ends.read_tcp(60_000);
         for depth in [40_000, 30_000, 20_000, 10_000] {
             late.extend(ends.next(Want::Depth(depth)));
@@ -250,11 +246,12 @@ fn a_bulk_flow_over_two_paths_allocates_nothing() {
         }
         ends.fetch();
     });
+    println!("super-segments, the depth taken first: {cost}");
 }
 
 #[test]
 fn packets_one_by_one_allocate_nothing() {
-    Ends::new().measure("full-size packets without offload", |ends| {
+    let cost = Ends::new().measure(|ends| {
         for _ in 0..20 {
             ends.read_tcp(1448);
         }
@@ -263,11 +260,12 @@ fn packets_one_by_one_allocate_nothing() {
         }
         ends.fetch();
     });
+    println!("full-size packets without offload: {cost}");
 }
 
 #[test]
 fn small_packets_allocate_nothing() {
-    Ends::new().measure("small UDP packets", |ends| {
+    let cost = Ends::new().measure(|ends| {
         for _ in 0..20 {
             ends.read_udp();
         }
@@ -276,4 +274,5 @@ fn small_packets_allocate_nothing() {
         }
         ends.fetch();
     });
+    println!("small UDP packets: {cost}");
 }

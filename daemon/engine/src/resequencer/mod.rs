@@ -4,6 +4,8 @@
 //! as long as the paths' difference explains it, and longer while it is known that something was lost and is being sent
 //! again. Nothing waits longer than [`LONGEST_HOLD`].
 
+#[cfg(test)]
+mod bounds;
 mod delivery;
 mod order;
 mod ranges;
@@ -156,8 +158,8 @@ impl Resequencer {
         }
     }
 
-    /// Takes the body of a DATA frame. Returns whether anything in it is new. After an error its datagram must not be
-    /// acknowledged.
+    /// Takes the body of a DATA frame. Returns whether anything in it is new. After an error, ask it whether the datagram
+    /// may be acknowledged ([`ContextError::forbids_acknowledgement`]).
     pub fn receive(
         &mut self,
         now: Instant,
@@ -192,7 +194,7 @@ impl Resequencer {
         };
         if self.ready_bytes > LIMIT {
             self.statistics.refused += 1;
-            return Ok(false);
+            return Err(ContextError::Full);
         }
         let new = if ordered {
             self.receive_ordered(now, flow, offset, units as u32, body, kind)

@@ -14,7 +14,7 @@ const HEAD_MAX: usize = 40 + 60;
 /// Smaller segments are delivered one by one: so short ones would make many of one write.
 const SMALLEST_MERGED_SEGMENT: u16 = 64;
 
-/// Why a segment header cannot be read.
+/// Why the body of a DATA frame cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContextError {
     /// Its context is not here. The datagram must not be acknowledged: it will be sent again in other words.
@@ -23,6 +23,16 @@ pub enum ContextError {
     /// No sender writes this.
     #[error("a malformed segment header")]
     Malformed,
+    /// Too much waits to be fetched already.
+    #[error("no room for another piece")]
+    Full,
+}
+
+impl ContextError {
+    /// Whether the same piece will be understood if it is sent again: then its datagram must not be acknowledged.
+    pub fn forbids_acknowledgement(self) -> bool {
+        matches!(self, Self::Unknown | Self::Full)
+    }
 }
 
 #[derive(Clone, Debug)]
