@@ -176,7 +176,7 @@ fn what_waits_is_bounded_and_the_oldest_hole_goes_first() {
 #[test]
 fn who_does_not_fetch_is_refused_more_and_told_not_to_acknowledge_it() {
     let mut resequencer = Resequencer::new(1);
-    let mut take = |resequencer: &mut Resequencer, index: u32| {
+    let take = |resequencer: &mut Resequencer, index: u32| {
         resequencer.receive(
             at(1),
             FlowId(1),
