@@ -1,9 +1,13 @@
 //! Congestion control of one WAN: how fast it may be sent to, and how much may be on its way. One file an algorithm.
 
+mod bond;
 mod fixed;
+#[cfg(test)]
+mod link;
 
 use std::fmt::Debug;
 
+pub use bond::Bond;
 pub use fixed::Fixed;
 
 pub use crate::path::rate::RateSample;
@@ -48,8 +52,11 @@ pub trait Controller: Debug + Send {
 }
 
 /// Which congestion control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Algorithm {
+    /// Ours: finds the rate, keeps queues short, does not fear loss.
+    #[default]
+    Bond,
     /// A fixed rate, for tests and for rates that the user knows.
     Fixed(BytesPerSecond),
 }
@@ -57,6 +64,7 @@ pub enum Algorithm {
 /// The congestion control of a new path.
 pub fn create(algorithm: Algorithm) -> Box<dyn Controller> {
     match algorithm {
+        Algorithm::Bond => Box::new(Bond::new()),
         Algorithm::Fixed(rate) => Box::new(Fixed::new(rate)),
     }
 }

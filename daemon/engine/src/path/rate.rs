@@ -18,6 +18,8 @@ pub struct RateSample {
     pub interval: Duration,
     /// `delivered` over `interval`; zero if it could not be measured.
     pub rate: BytesPerSecond,
+    /// The rate at which the same bytes were sent; zero if it could not be measured.
+    pub send_rate: BytesPerSecond,
     /// The sender had too little to send: the path may be faster than this.
     pub app_limited: bool,
     /// Round trip of the newest packet; zero if it could not be measured.
@@ -147,6 +149,7 @@ impl RateEstimator {
             delivered,
             interval,
             rate: rate(delivered, interval),
+            send_rate: rate(delivered, sending),
             app_limited: then.app_limited,
             lost_bytes: self.lost - then.lost,
             in_flight_at_send: then.in_flight,

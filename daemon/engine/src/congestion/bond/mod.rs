@@ -1,0 +1,594 @@
+//! Our congestion control: finds the rate of a path, keeps the queue that is ours short, and does not fear loss.
+//!
+//! While our packets find a queue all the time, the bottleneck is busy, and what arrives is its rate: so the estimate
+//! follows in both directions. Without a queue, what arrives is a lower bound. Sending is paced at the estimate, a
+//! little faster or slower, so that a queue of a few milliseconds stands: enough to keep the link busy. Every second or
+//! two the pace goes up for two round trips: if more arrives, the link has become faster. If not, and a queue grew, the
+//! estimate was right. If not, and packets were lost instead, there is a policer or a buffer too small to see: the rate
+//! is what arrived. Loss says nothing else: radio links lose some at any rate.
+//!
+//! Every few seconds the pace goes down until our queue must be gone. Delay that remains is not ours: variation of the
+//! link, which is added to all limits, or a neighbour that keeps the queue full, against whom we compete for one flow's
+//! share ([`compete`]) and try again.
+
+mod compete;
+mod round;
+
+use std::time::Duration;
+
+use compete::Compete;
+use round::{Observation, Round};
+
+use super::{Controller, Loss, RateSample};
+use crate::path::extremum::WindowedMinimum;
+use crate::settings::BytesPerSecond;
+use crate::time::Instant;
+
+const PACKET: u64 = 1500;
+/// In flight before anything is known of the path.
+const INITIAL_WINDOW: u64 = 16 * PACKET;
+/// Pace before anything is known of the path.
+const INITIAL_RATE: f64 = 500_000.0;
+/// What may always be in flight.
+const SMALLEST_WINDOW: u64 = 4 * PACKET;
+const STARTUP_GAIN: f64 = 2.77;
+/// Paces of probing upwards, one after the other while each finds more.
+const UP_GAINS: [f64; 4] = [1.15, 1.3, 1.6, 2.2];
+const DOWN_GAIN: f64 = 0.9;
+/// Pace that empties our queue for certain.
+const CLEAR_GAIN: f64 = 0.75;
+/// The cruising pace, around the estimate.
+const CRUISE: (f64, f64) = (0.7, 1.02);
+/// Waiting of the peer before it acknowledges, and of both machines.
+const ACK_SLACK: Duration = Duration::from_millis(6);
+const UP_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const CLEAR_INTERVAL: Duration = Duration::from_secs(5);
+/// A queue that stays above this when ours is gone belongs to a neighbour.
+const NEIGHBOUR: Duration = Duration::from_millis(12);
+/// When to look again before that is believed.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
+const MOST_NOISE: Duration = Duration::from_millis(40);
+const TRY_ALONE_INTERVAL: Duration = Duration::from_secs(5);
+/// Loss that comes with the load is more than what is usual by this.
+const SUSPICIOUS_LOSS: f64 = 0.10;
+const MOST_USUAL_LOSS: f64 = 0.15;
+/// After such a pause the old rate is not believed any more.
+const FORGET: Duration = Duration::from_secs(600);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Doubles every round trip until a queue or a ceiling shows.
+    Startup,
+    /// Stays at the estimate.
+    Cruise,
+    /// Sends faster, to see whether more arrives.
+    Up,
+    /// Takes back what probing put into the queue.
+    Down,
+    /// Empties our queue, to see whose delay the rest is.
+    Clear,
+    /// A neighbour keeps the queue full.
+    Compete,
+    /// As `Clear`, against a neighbour: is he still there?
+    TryAlone,
+    /// After a pause: the old rate may be wrong.
+    Resume,
+}
+
+/// See the module's description.
+#[derive(Clone, Debug)]
+pub struct Bond {
+    state: State,
+    /// Round trips and begin of the state.
+    rounds: u32,
+    since: Instant,
+    round: Round,
+    /// Estimated rate of the path, bytes per second; zero: unknown.
+    bandwidth: f64,
+    limit: Option<BytesPerSecond>,
+    gain: f64,
+    rtt_minimum: WindowedMinimum<Duration>,
+    rtt: Duration,
+    /// Delay above the base that is not our queue.
+    noise: Duration,
+    /// Share of bytes that is lost at any rate, from these counts.
+    usual_loss: f64,
+    usual_delivered: f64,
+    usual_lost: f64,
+    /// More load brings loss, not queue: the rate is what arrives.
+    ceiling: bool,
+    ceiling_rate: f64,
+    /// Rate and growth at the start.
+    full_rate: f64,
+    full_rounds: u32,
+    /// Rate before probing upwards, and how far that went.
+    reference: f64,
+    step: usize,
+    next_up: Instant,
+    up_interval: Duration,
+    idle_rounds: u32,
+    lossy_rounds: u32,
+    next_clear: Instant,
+    /// Smallest delay above the base since our queue was emptied last.
+    queue_lately: Duration,
+    /// How often in a row a neighbour's queue was seen.
+    suspicions: u32,
+    compete: Option<Compete>,
+    /// What the estimate was before loss lowered it.
+    before_loss: Option<(f64, bool)>,
+    last_sent: Instant,
+}
+
+impl Default for Bond {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Bond {
+    /// A path of which nothing is known.
+    pub fn new() -> Self {
+        Self {
+            state: State::Startup,
+            rounds: 0,
+            since: Instant::ZERO,
+            round: Round::default(),
+            bandwidth: 0.0,
+            limit: None,
+            gain: STARTUP_GAIN,
+            rtt_minimum: WindowedMinimum::new(Duration::from_secs(10)),
+            rtt: Duration::ZERO,
+            noise: Duration::ZERO,
+            usual_loss: 0.0,
+            usual_delivered: 0.0,
+            usual_lost: 0.0,
+            ceiling: false,
+            ceiling_rate: 0.0,
+            full_rate: 0.0,
+            full_rounds: 0,
+            reference: 0.0,
+            step: 0,
+            next_up: Instant::ZERO,
+            up_interval: UP_INTERVAL.0,
+            idle_rounds: 0,
+            lossy_rounds: 0,
+            next_clear: Instant::ZERO,
+            queue_lately: Duration::MAX,
+            suspicions: 0,
+            compete: None,
+            before_loss: None,
+            last_sent: Instant::ZERO,
+        }
+    }
+
+    fn rtt_minimum(&self) -> Duration {
+        self.rtt_minimum.value().unwrap_or(Duration::from_millis(50))
+    }
+
+    /// The longest queue that we want to make.
+    fn queue_most(&self) -> Duration {
+        let packets = self.time_of(3 * PACKET);
+        Duration::from_millis(5).max(self.rtt_minimum() / 4).max(packets)
+    }
+
+    /// The queue that we let stand.
+    fn queue_target(&self) -> Duration {
+        (self.queue_most() * 2 / 5)
+            .min(Duration::from_millis(5))
+            .max(self.time_of(PACKET))
+    }
+
+    /// How long `bytes` take at the estimated rate.
+    fn time_of(&self, bytes: u64) -> Duration {
+        if self.bandwidth < 1.0 {
+            return Duration::ZERO;
+        }
+        Duration::from_secs_f64((bytes as f64 / self.bandwidth).min(1.0))
+    }
+
+    /// Bytes on the way at the estimated rate, with a queue of this length.
+    fn pipe(&self, queue: Duration) -> u64 {
+        (self.bandwidth * (self.rtt_minimum() + queue).as_secs_f64()) as u64
+    }
+
+    /// The part of a delay that may be our queue.
+    fn ours(&self, queue: Duration) -> Duration {
+        queue.saturating_sub(self.noise)
+    }
+
+    fn enter(&mut self, now: Instant, state: State, gain: f64) {
+        self.state = state;
+        self.since = now;
+        self.rounds = 0;
+        self.gain = gain;
+        self.round.begin_anew();
+    }
+
+    fn cruise(&mut self, now: Instant) {
+        self.enter(now, State::Cruise, 1.0);
+        self.next_up = now + self.up_interval.max(4 * self.rtt);
+        self.idle_rounds = 0;
+    }
+
+    /// Within a round: a queue that grows must not wait for the round's end.
+    fn watch_queue(&mut self, now: Instant, sample: &RateSample, in_flight: u64) {
+        let ours = self.ours(sample.queue_delay);
+        match self.state {
+            State::Up if ours > self.queue_most() => self.found_queue(now),
+            State::Down if in_flight <= self.pipe(self.noise + self.queue_target()) => self.cruise(now),
+            // What is acknowledged from here on was sent when our queue was gone, or nearly.
+            State::Clear | State::TryAlone if in_flight > self.window() + 2 * PACKET => {
+                self.rounds = 0;
+                self.round.begin_anew();
+            }
+            State::Startup if ours > 2 * self.queue_most() && self.bandwidth > 0.0 => {
+                self.bandwidth = self.bandwidth.max(sample.rate.0 as f64);
+                self.begin_clear(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Probing upwards made a queue: the estimate is right.
+    fn found_queue(&mut self, now: Instant) {
+        self.ceiling = false;
+        self.up_interval = (self.up_interval * 2).min(UP_INTERVAL.1);
+        self.enter(now, State::Down, DOWN_GAIN);
+    }
+
+    fn end_round(&mut self, now: Instant, seen: &Observation) {
+        self.rounds += 1;
+        self.queue_lately = self.queue_lately.min(seen.queue_smallest);
+        self.learn_loss(seen);
+        self.learn_rate(seen);
+        match self.state {
+            State::Startup => self.startup(now, seen),
+            State::Cruise => self.steer(now, seen),
+            State::Up => self.up(now, seen),
+            State::Down => self.down(now, seen),
+            State::Clear => self.clear(now, seen),
+            State::Compete => self.compete_on(now),
+            State::TryAlone => self.try_alone(now, seen),
+            State::Resume => self.resume(now),
+        }
+    }
+
+    fn learn_loss(&mut self, seen: &Observation) {
+        if self.gain > CRUISE.1 {
+            return;
+        }
+        self.usual_delivered += seen.delivered as f64;
+        self.usual_lost += seen.lost as f64;
+        let total = self.usual_delivered + self.usual_lost;
+        if total > 2_000_000.0 {
+            self.usual_delivered *= 0.75;
+            self.usual_lost *= 0.75;
+        }
+        if total > 200_000.0 {
+            self.usual_loss = (self.usual_lost / total).min(MOST_USUAL_LOSS);
+        }
+    }
+
+    fn learn_rate(&mut self, seen: &Observation) {
+        if seen.rate < 1.0 || seen.interval < self.rtt_minimum() / 2 {
+            return;
+        }
+        let lost = if self.ceiling { 0.0 } else { self.usual_loss };
+        let rate = seen.rate / (1.0 - lost);
+        if rate >= self.bandwidth {
+            self.bandwidth = rate;
+            return;
+        }
+        if seen.app_limited || self.state == State::Startup {
+            return;
+        }
+        if self.ceiling && seen.loss() > 0.005 {
+            // Sending faster brings nothing but loss.
+            self.bandwidth += 0.25 * (rate.max(0.97 * self.ceiling_rate) - self.bandwidth).min(0.0);
+            return;
+        }
+        // The link was busy all the time if every packet found a queue. It was the link and not we who set the rate if
+        // that differs from the rate of sending.
+        let busy = self.ours(seen.queue_smallest) > Duration::from_micros(500);
+        let blur = 0.02 + self.noise.as_secs_f64() / seen.interval.as_secs_f64().max(0.001);
+        let through = seen.send_rate * (1.0 - lost);
+        let told = (seen.rate - through).abs() > blur * through;
+        if busy && told {
+            let far = rate < 0.85 * self.bandwidth;
+            self.bandwidth = if far { rate } else { (self.bandwidth + rate) / 2.0 };
+            if far {
+                self.up_interval = UP_INTERVAL.0;
+            }
+        }
+    }
+
+    fn startup(&mut self, now: Instant, seen: &Observation) {
+        if seen.app_limited {
+            return;
+        }
+        if self.bandwidth >= 1.25 * self.full_rate {
+            self.full_rate = self.bandwidth;
+            self.full_rounds = 0;
+            return;
+        }
+        self.full_rounds += 1;
+        let drowned = seen.loss() > 0.2;
+        if self.full_rounds >= 3 || drowned {
+            self.ceiling = drowned;
+            self.ceiling_rate = seen.rate;
+            if drowned && seen.rate > 1.0 {
+                self.bandwidth = seen.rate;
+            }
+            self.begin_clear(now);
+        }
+    }
+
+    fn begin_clear(&mut self, now: Instant) {
+        self.next_clear = now + CLEAR_INTERVAL.max(50 * self.rtt_minimum());
+        self.enter(now, State::Clear, CLEAR_GAIN);
+    }
+
+    /// Cruising: a little faster or slower than the estimate, so that the queue we want stands.
+    fn steer(&mut self, now: Instant, seen: &Observation) {
+        let ours = self.ours(seen.queue).as_secs_f64();
+        let target = self.queue_target().as_secs_f64();
+        let error = (target - ours) / (2.0 * self.rtt.as_secs_f64().max(0.01));
+        let most = if self.ceiling { 1.0 } else { CRUISE.1 };
+        self.gain = (1.0 + error).clamp(CRUISE.0, most);
+        if seen.app_limited {
+            return;
+        }
+        if seen.loss() > self.usual_loss + SUSPICIOUS_LOSS {
+            self.lossy_rounds += 1;
+            if self.lossy_rounds >= 2 && seen.rate > 1.0 {
+                // Take it for a ceiling, and probe at once whether it is one.
+                self.before_loss = Some((self.bandwidth, self.ceiling));
+                self.bandwidth = seen.rate;
+                self.ceiling = true;
+                self.ceiling_rate = seen.rate;
+                self.lossy_rounds = 0;
+                self.begin_up(now);
+                return;
+            }
+        } else {
+            self.lossy_rounds = 0;
+        }
+        self.idle_rounds = if ours < 0.3 * target && !self.ceiling {
+            self.idle_rounds + 1
+        } else {
+            0
+        };
+        if now >= self.next_clear {
+            self.begin_clear(now);
+        } else if now >= self.next_up || self.idle_rounds >= 4 {
+            self.begin_up(now);
+        }
+    }
+
+    fn begin_up(&mut self, now: Instant) {
+        self.step = 0;
+        self.reference = self.bandwidth;
+        self.enter(now, State::Up, UP_GAINS[0]);
+    }
+
+    fn up(&mut self, now: Instant, seen: &Observation) {
+        // What the first round brings was sent before.
+        if self.rounds < 2 {
+            return;
+        }
+        if seen.app_limited || seen.rate < 1.0 {
+            if self.rounds >= 4 {
+                self.cruise(now);
+            }
+            return;
+        }
+        let lost = if self.ceiling { 0.0 } else { self.usual_loss };
+        let growth = seen.rate / (1.0 - lost) / self.reference;
+        if growth > 1.0 + 0.5 * (self.gain - 1.0) {
+            self.ceiling = false;
+            self.before_loss = None;
+            self.up_interval = UP_INTERVAL.0;
+            self.reference = self.bandwidth;
+            self.step = (self.step + 1).min(UP_GAINS.len() - 1);
+            self.enter(now, State::Up, UP_GAINS[self.step]);
+            // The estimate holds what the last round brought: the next one tells.
+            self.rounds = 0;
+            return;
+        }
+        if seen.loss() > self.usual_loss + 0.4 * (self.gain - 1.0) {
+            self.ceiling = true;
+            self.bandwidth = seen.rate.min(self.bandwidth);
+            self.ceiling_rate = seen.rate;
+            self.usual_delivered = 0.0;
+            self.usual_lost = 0.0;
+            self.usual_loss = 0.0;
+        }
+        self.up_interval = (self.up_interval * 2).min(UP_INTERVAL.1);
+        self.enter(now, State::Down, DOWN_GAIN);
+    }
+
+    fn down(&mut self, now: Instant, seen: &Observation) {
+        if self.ours(seen.queue_smallest) <= self.queue_target() || self.rounds >= 4 {
+            self.cruise(now);
+        }
+    }
+
+    /// Our queue is gone, as less is in flight than fills the path: what delay is left is not ours.
+    fn clear(&mut self, now: Instant, seen: &Observation) {
+        if self.rounds < 2 {
+            return;
+        }
+        let rest = seen.queue_smallest.min(self.queue_lately);
+        self.queue_lately = Duration::MAX;
+        if rest > self.neighbour() && !seen.app_limited {
+            self.suspicions += 1;
+            if self.suspicions >= 2 {
+                self.suspicions = 0;
+                let window = self.pipe(seen.queue);
+                self.compete = Some(Compete::new(now, window));
+                self.next_clear = now + TRY_ALONE_INTERVAL;
+                self.enter(now, State::Compete, 1.2);
+            } else {
+                self.cruise(now);
+                self.next_clear = now + SECOND_LOOK.max(4 * self.rtt);
+            }
+            return;
+        }
+        self.suspicions = 0;
+        let rest = seen.queue.min(MOST_NOISE);
+        self.noise = if self.noise.is_zero() {
+            rest
+        } else {
+            (self.noise * 3 + rest) / 4
+        };
+        self.begin_up(now);
+    }
+
+    /// A queue that stays above this when ours is gone is somebody's.
+    fn neighbour(&self) -> Duration {
+        NEIGHBOUR.max(self.rtt_minimum() / 4)
+    }
+
+    fn compete_on(&mut self, now: Instant) {
+        if now >= self.next_clear {
+            self.enter(now, State::TryAlone, 0.5);
+        }
+    }
+
+    fn try_alone(&mut self, now: Instant, seen: &Observation) {
+        if self.rounds < 2 {
+            return;
+        }
+        if seen.queue_smallest < self.neighbour() {
+            self.compete = None;
+            self.cruise(now);
+        } else {
+            self.next_clear = now + TRY_ALONE_INTERVAL;
+            self.enter(now, State::Compete, 1.2);
+        }
+    }
+
+    fn resume(&mut self, now: Instant) {
+        if self.rounds == 1 {
+            self.gain = 0.5;
+        } else {
+            self.begin_up(now);
+        }
+    }
+
+    fn limited(&self, rate: f64) -> BytesPerSecond {
+        let rate = BytesPerSecond(rate as u64);
+        self.limit.map_or(rate, |limit| rate.min(limit))
+    }
+}
+
+impl Controller for Bond {
+    fn on_sent(&mut self, now: Instant, _bytes: u64, _in_flight: u64) {
+        self.last_sent = now;
+    }
+
+    fn on_ack(&mut self, now: Instant, sample: &RateSample, in_flight: u64) {
+        if !sample.rtt.is_zero() {
+            self.rtt_minimum.update(now, sample.rtt);
+            self.rtt = if self.rtt.is_zero() {
+                sample.rtt
+            } else {
+                (self.rtt * 7 + sample.rtt) / 8
+            };
+        }
+        if let Some(compete) = &mut self.compete {
+            compete.on_ack(now, sample.newly_acked, self.rtt);
+            if sample.ce > 0 {
+                compete.on_loss(now, now);
+            }
+        }
+        self.watch_queue(now, sample, in_flight);
+        if let Some(seen) = self.round.on_ack(sample) {
+            self.end_round(now, &seen);
+        }
+    }
+
+    fn on_loss(&mut self, now: Instant, loss: &Loss) {
+        self.round.on_loss(loss.bytes);
+        if let Some(compete) = &mut self.compete {
+            compete.on_loss(now, loss.sent);
+        }
+    }
+
+    fn on_spurious_loss(&mut self, _now: Instant, bytes: u64) {
+        self.round.on_spurious_loss(bytes);
+        if let Some((bandwidth, ceiling)) = self.before_loss.take() {
+            self.bandwidth = self.bandwidth.max(bandwidth);
+            self.ceiling = ceiling;
+        }
+    }
+
+    fn on_idle_restart(&mut self, now: Instant) {
+        if now.since(self.last_sent) >= FORGET {
+            *self = Self {
+                limit: self.limit,
+                ..Self::new()
+            };
+        } else if self.bandwidth > 0.0 && self.state != State::Startup {
+            self.compete = None;
+            self.enter(now, State::Resume, 1.0);
+        }
+    }
+
+    fn window(&self) -> u64 {
+        let most = self.noise + 2 * self.queue_most() + ACK_SLACK;
+        match (self.state, &self.compete) {
+            (State::TryAlone, _) => (self.pipe(ACK_SLACK) / 2).max(SMALLEST_WINDOW),
+            (_, Some(compete)) => compete.window(),
+            (State::Startup, _) => (3 * self.pipe(ACK_SLACK)).max(INITIAL_WINDOW),
+            (State::Clear, _) => (self.pipe(Duration::ZERO) * 9 / 10).max(SMALLEST_WINDOW),
+            (State::Resume, _) if self.rounds == 0 => {
+                INITIAL_WINDOW.min(self.pipe(most)).max(SMALLEST_WINDOW)
+            }
+            (State::Up, _) => ((self.pipe(most) as f64 * self.gain) as u64).max(SMALLEST_WINDOW),
+            _ => (self.pipe(most) + 2 * PACKET).max(SMALLEST_WINDOW),
+        }
+    }
+
+    fn pacing_rate(&self) -> BytesPerSecond {
+        if let (State::Compete, Some(compete)) = (self.state, &self.compete) {
+            let round = self.rtt.as_secs_f64().max(0.001);
+            return self.limited(1.2 * compete.window() as f64 / round);
+        }
+        let rate = self.gain * self.bandwidth;
+        if self.state == State::Startup {
+            let first = INITIAL_WINDOW as f64 / self.rtt_minimum().as_secs_f64().max(0.001);
+            let least = if self.rtt.is_zero() { INITIAL_RATE } else { first };
+            return self.limited(rate.max(least));
+        }
+        self.limited(rate.max(PACKET as f64))
+    }
+
+    fn bandwidth(&self) -> BytesPerSecond {
+        self.limited(self.bandwidth)
+    }
+
+    fn wants_probe_traffic(&self) -> bool {
+        matches!(self.state, State::Startup | State::Up)
+    }
+
+    fn set_limit(&mut self, limit: Option<BytesPerSecond>) {
+        self.limit = limit;
+    }
+
+    fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Startup => "startup",
+            State::Cruise => "cruise",
+            State::Up => "probing up",
+            State::Down => "probing down",
+            State::Clear => "clearing",
+            State::Compete => "competing",
+            State::TryAlone => "trying alone",
+            State::Resume => "resuming",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! Our congestion control over links of all kinds.
+
+use super::*;
+use crate::congestion::link::{Link, Neighbour, Run};
+
+const MEGABIT: u64 = 125_000;
+
+fn run(link: Link) -> Run {
+    let mut run = Run::new(link, Box::new(Bond::new()));
+    run.trace = std::env::var_os("BOND_TRACE").is_some();
+    run
+}
+
+/// Share of `megabits` that arrived between two points, per mille.
+fn share(run: &Run, megabits: u64, from: u64, to: u64) -> u64 {
+    let share = run.rate(from, to) * 1_000 / (megabits * MEGABIT);
+    let slice = run.between(from, to);
+    println!(
+        "{from}..{to} ms: {share} ‰ of {megabits} Mbit/s; queue mean {:.2} ms most {:.2} ms; dropped {}; {}",
+        slice.queue_mean() as f64 / 1e6,
+        slice.queue_most as f64 / 1e6,
+        slice.dropped,
+        run.controller.state_name(),
+    );
+    share
+}
+
+#[test]
+fn finds_the_rate_within_ten_round_trips_and_keeps_the_link_busy() {
+    for (megabits, delay, queue) in [
+        (50, 10, 250_000),
+        (20, 35, 150_000),
+        (10, 80, 250_000),
+        (300, 10, 1_000_000),
+        (2, 25, 100_000),
+        (50, 2, 250_000),
+    ] {
+        let mut run = run(Link::new(megabits, delay, queue));
+        run.until(20_000);
+        let round = 2 * delay.max(5);
+        println!("--- {megabits} Mbit/s, {delay} ms");
+        let start = share(
+            &run,
+            megabits,
+            (10 * round).div_ceil(100) * 100,
+            (10 * round).div_ceil(100) * 100 + 500,
+        );
+        let steady = share(&run, megabits, 3_000, 20_000);
+        let mean = run.between(3_000, 20_000).queue_mean();
+        assert!(
+            start >= 750,
+            "{megabits} Mbit/s, {delay} ms: {start} ‰ after ten round trips"
+        );
+        assert!(steady >= 985, "{megabits} Mbit/s, {delay} ms: {steady} ‰");
+        let most = 5_000_000.max(delay * 500_000).max(3 * 12_000_000 / megabits);
+        assert!(
+            mean <= most,
+            "{megabits} Mbit/s, {delay} ms: mean queue {} ms",
+            mean as f64 / 1e6
+        );
+    }
+}
+
+#[test]
+fn random_loss_does_no_harm() {
+    for loss in [1, 3] {
+        let mut run = run(Link {
+            loss,
+            ..Link::new(50, 10, 250_000)
+        });
+        run.until(20_000);
+        let steady = share(&run, 50, 3_000, 20_000);
+        assert!(steady >= 975 * (100 - loss) / 100, "{loss} %: {steady} ‰");
+        assert!(run.between(3_000, 20_000).queue_mean() <= 6_000_000);
+    }
+}
+
+#[test]
+fn a_rate_that_falls_to_a_tenth_and_returns_is_followed() {
+    let rates = vec![(0, 50 * MEGABIT), (5_000, 5 * MEGABIT), (10_000, 50 * MEGABIT)];
+    let mut run = run(Link {
+        rates,
+        ..Link::new(50, 10, 250_000)
+    });
+    run.until(16_000);
+    share(&run, 50, 4_000, 5_000);
+    share(&run, 5, 6_000, 10_000);
+    let low = run.between(6_000, 10_000);
+    assert!(low.queue_mean() < 80_000_000, "{}", low.queue_mean());
+    assert!(share(&run, 5, 6_000, 10_000) >= 950);
+    let back = share(&run, 50, 12_500, 13_500);
+    assert!(back >= 800, "{back} ‰ after three seconds");
+}
+
+#[test]
+fn jitter_is_not_taken_for_a_queue() {
+    for (megabits, delay) in [(50, 20), (30, 40), (80, 20)] {
+        let mut run = run(Link {
+            jitter: Duration::from_millis(10),
+            ..Link::new(megabits, delay, 500_000)
+        });
+        run.until(30_000);
+        let steady = share(&run, megabits, 4_000, 30_000);
+        assert!(steady >= 950, "{megabits} Mbit/s, {delay} ms: {steady} ‰");
+        assert!(run.between(4_000, 30_000).queue_mean() <= 20_000_000);
+    }
+}
+
+#[test]
+fn a_policer_and_a_tiny_buffer_are_found() {
+    for (name, link) in [
+        (
+            "policer",
+            Link {
+                policer: Some((20 * MEGABIT, 30_000)),
+                ..Link::new(100, 10, 250_000)
+            },
+        ),
+        (
+            "generous policer",
+            Link {
+                policer: Some((20 * MEGABIT, 500_000)),
+                ..Link::new(100, 10, 250_000)
+            },
+        ),
+        ("5 ms of buffer", Link::new(20, 10, 12_500)),
+        ("5 ms of buffer, 50", Link::new(50, 20, 31_250)),
+    ] {
+        let megabits = if name.ends_with("50") { 50 } else { 20 };
+        let mut run = run(link);
+        run.until(20_000);
+        println!("--- {name}");
+        share(&run, megabits, 1_000, 3_000);
+        let steady = share(&run, megabits, 4_000, 20_000);
+        let slice = run.between(4_000, 20_000);
+        assert!(steady >= 930, "{name}: {steady} ‰");
+        let lost = slice.dropped * 1_000 / (slice.dropped + slice.delivered);
+        assert!(lost <= 30, "{name}: {lost} ‰ lost");
+    }
+}
+
+#[test]
+fn too_little_to_send_neither_lowers_nor_raises_the_estimate() {
+    let mut run = run(Link::new(50, 10, 250_000));
+    run.until(3_000);
+    run.demand = Some(15 * MEGABIT);
+    run.until(120_000);
+    let estimate = run.controller.bandwidth().0;
+    assert!((45 * MEGABIT..=56 * MEGABIT).contains(&estimate), "{estimate}");
+    run.demand = None;
+    run.until(125_000);
+    assert!(share(&run, 50, 120_200, 121_000) >= 900);
+}
+
+#[test]
+fn a_pause_is_followed_by_no_burst_and_no_slow_phase() {
+    for pause in [1_500, 30_000, 660_000] {
+        let mut run = run(Link::new(50, 10, 250_000));
+        run.until(3_000);
+        run.demand = Some(1);
+        run.until(3_000 + pause);
+        run.demand = None;
+        run.until(6_000 + pause);
+        let from = 3_000 + pause;
+        assert!(
+            run.between(from, from + 100).queue_most < 8_000_000,
+            "burst after {pause} ms"
+        );
+        assert!(
+            share(&run, 50, from + 500, from + 1_500) >= 900,
+            "after {pause} ms"
+        );
+    }
+}
+
+#[test]
+fn a_neighbour_gets_his_share_and_leaves_us_ours() {
+    let mut run = run(Link::new(50, 10, 250_000));
+    run.until(5_000);
+    run.neighbour = Some(Neighbour::new());
+    run.until(65_000);
+    for at in (5_000..65_000).step_by(5_000) {
+        share(&run, 50, at, at + 5_000);
+    }
+    let ours = share(&run, 50, 15_000, 65_000);
+    assert!((333..=800).contains(&ours), "{ours} ‰");
+    run.neighbour = None;
+    run.until(90_000);
+    assert!(share(&run, 50, 75_000, 90_000) >= 970);
+    assert!(run.between(75_000, 90_000).queue_mean() <= 6_000_000);
+}
