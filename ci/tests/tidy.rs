@@ -21,11 +21,12 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-const CRATES: [(&str, &str); 6] = [
+const CRATES: [(&str, &str); 7] = [
     ("builder", "builder"),
     ("openwrt-formats", "builder/formats"),
     ("sennit-engine", "daemon/engine"),
     ("sennit", "daemon/sennit"),
+    ("sennit-simulation", "daemon/simulation"),
     ("sennit-lab", "daemon/lab"),
     ("ci", "ci"),
 ];

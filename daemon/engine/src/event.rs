@@ -130,6 +130,8 @@ pub struct SessionStatus {
     pub bytes_in: u64,
     /// Packets dropped on entry or by queue management.
     pub dropped: u64,
+    /// Bytes that wait here for what belongs before them.
+    pub held: u64,
     /// What left the tunnel here.
     pub resequencer: Statistics,
 }

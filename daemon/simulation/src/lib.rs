@@ -7,9 +7,14 @@
 
 pub mod dice;
 pub mod histogram;
+pub mod invariants;
 pub mod network;
 pub mod packet;
 pub mod payload;
+pub mod report;
+pub mod scenario;
 pub mod setup;
+pub mod simulate;
+pub mod trace;
 pub mod transport;
 pub mod world;

@@ -169,7 +169,11 @@ pub fn echo(ends: Ends, request: bool, identifier: u16, sequence: u16, payload: 
     bytes.extend_from_slice(&identifier.to_be_bytes());
     bytes.extend_from_slice(&sequence.to_be_bytes());
     bytes.extend_from_slice(payload);
-    let covered = if v6 { pseudo(ends, protocol, bytes.len() - start) } else { 0 };
+    let covered = if v6 {
+        pseudo(ends, protocol, bytes.len() - start)
+    } else {
+        0
+    };
     let sum = !fold(covered + words(&bytes[start..]));
     bytes[start + 2..start + 4].copy_from_slice(&sum.to_be_bytes());
     summed(bytes)
@@ -366,7 +370,11 @@ fn read_tcp(offload: Offload, length: usize, tcp: &[u8]) -> Result<Body<'_>, &'s
 }
 
 fn check_sum(offload: Offload, ends: Ends, protocol: u8, transport: &[u8]) -> Result<(), &'static str> {
-    let covered = if protocol == ICMP { 0 } else { pseudo(ends, protocol, transport.len()) };
+    let covered = if protocol == ICMP {
+        0
+    } else {
+        pseudo(ends, protocol, transport.len())
+    };
     if offload.needs_checksum {
         let at = if protocol == TCP { 16 } else { 6 };
         if transport.len() < at + 2 || word(transport, at) != fold(covered) {
@@ -388,8 +396,12 @@ fn long(bytes: &[u8], at: usize) -> u32 {
 
 fn pseudo(ends: Ends, protocol: u8, length: usize) -> u64 {
     let addresses = match (ends.source.ip(), ends.destination.ip()) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => words(&source.octets()) + words(&destination.octets()),
-        (IpAddr::V6(source), IpAddr::V6(destination)) => words(&source.octets()) + words(&destination.octets()),
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            words(&source.octets()) + words(&destination.octets())
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            words(&source.octets()) + words(&destination.octets())
+        }
         _ => 0,
     };
     addresses + u64::from(protocol) + length as u64
@@ -422,10 +434,19 @@ pub fn segments(packet: &Packet) -> Vec<Packet> {
     let Some(size) = packet.offload.segment_size else {
         return vec![packet.clone()];
     };
-    let Ok(View { ends, body: Body::Tcp(header, payload), .. }) = read(packet) else {
+    let Ok(View {
+        ends,
+        body: Body::Tcp(header, payload),
+        ..
+    }) = read(packet)
+    else {
         return vec![packet.clone()];
     };
-    let first_identification = if ends.source.is_ipv4() { word(&packet.bytes, 4) } else { 0 };
+    let first_identification = if ends.source.is_ipv4() {
+        word(&packet.bytes, 4)
+    } else {
+        0
+    };
     let count = payload.len().div_ceil(usize::from(size));
     (payload.chunks(usize::from(size)).enumerate())
         .map(|(index, part)| {
@@ -435,7 +456,9 @@ pub fn segments(packet: &Packet) -> Vec<Packet> {
                 header.flags &= !(PSH | FIN);
             }
             let identification = first_identification.wrapping_add(index as u16);
-            tcp(ends, identification, &header, part.len(), size, |out| out.copy_from_slice(part))
+            tcp(ends, identification, &header, part.len(), size, |out| {
+                out.copy_from_slice(part)
+            })
         })
         .collect()
 }
@@ -447,9 +470,15 @@ mod tests {
     fn ends(v6: bool) -> Ends {
         let address = |text: &str| text.parse().expect("an address");
         if v6 {
-            Ends { source: address("[fd07::2]:1000"), destination: address("[2001:db8::1]:80") }
+            Ends {
+                source: address("[fd07::2]:1000"),
+                destination: address("[2001:db8::1]:80"),
+            }
         } else {
-            Ends { source: address("10.7.0.2:1000"), destination: address("192.0.2.1:80") }
+            Ends {
+                source: address("10.7.0.2:1000"),
+                destination: address("192.0.2.1:80"),
+            }
         }
     }
 
@@ -476,7 +505,14 @@ mod tests {
             let view = read(&packet).expect("valid");
             assert_eq!((view.dscp, view.body), (46, Body::Udp(&[1, 2, 3])));
             let packet = echo(ends(v6), true, 3, 4, &[9; 7]);
-            assert!(matches!(read(&packet).expect("valid").body, Body::Echo { request: true, sequence: 4, .. }));
+            assert!(matches!(
+                read(&packet).expect("valid").body,
+                Body::Echo {
+                    request: true,
+                    sequence: 4,
+                    ..
+                }
+            ));
         }
     }
 
@@ -494,12 +530,18 @@ mod tests {
     fn a_super_segment_falls_into_its_segments() {
         let mut wanted = header();
         wanted.sack.clear();
-        let packet = tcp(ends(false), 1, &wanted, 3000, 1448, |out| crate::payload::fill(1, 0, out));
+        let packet = tcp(ends(false), 1, &wanted, 3000, 1448, |out| {
+            crate::payload::fill(1, 0, out)
+        });
         let parts = segments(&packet);
         assert_eq!(parts.len(), 3);
         let mut offset = 0;
         for (index, part) in parts.iter().enumerate() {
-            let Ok(View { body: Body::Tcp(header, payload), .. }) = read(part) else {
+            let Ok(View {
+                body: Body::Tcp(header, payload),
+                ..
+            }) = read(part)
+            else {
                 panic!("segment {index}");
             };
             assert_eq!(u64::from(header.sequence), 7 + offset);

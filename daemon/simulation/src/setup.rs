@@ -8,10 +8,10 @@ use sennit_engine::time::Instant;
 
 use crate::network::{LinkSettings, NatSettings, Rate, megabits};
 use crate::packet::Ends;
+use crate::transport::End;
 use crate::transport::datagram::{Ping, RealtimeReceiver, RealtimeSender, RealtimeSettings, Reflector};
 use crate::transport::quic::{QuicReceiver, QuicSender};
 use crate::transport::tcp::{Algorithm, Receiver, Sender, SenderSettings};
-use crate::transport::End;
 
 /// One of the two ends of the tunnel, and what lies behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -198,7 +198,10 @@ impl Flow {
     /// The ends of the flow number `index`: on the LAN and on the internet.
     pub fn ends(&self, index: u16) -> [Box<dyn End>; 2] {
         let (near, far) = addresses(self.v6, index);
-        let upward = Ends { source: near, destination: far };
+        let upward = Ends {
+            source: near,
+            destination: far,
+        };
         let ends = match self.direction {
             Direction::Up => upward,
             Direction::Down => upward.reversed(),
@@ -256,9 +259,15 @@ pub fn addresses(v6: bool, index: u16) -> (SocketAddr, SocketAddr) {
             Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host).into(),
         )
     } else {
-        (Ipv4Addr::new(10, 7, 0, 2).into(), Ipv4Addr::new(192, 0, 2, host as u8).into())
+        (
+            Ipv4Addr::new(10, 7, 0, 2).into(),
+            Ipv4Addr::new(192, 0, 2, host as u8).into(),
+        )
     };
-    (SocketAddr::new(near, FIRST_PORT + index), SocketAddr::new(far, 443))
+    (
+        SocketAddr::new(near, FIRST_PORT + index),
+        SocketAddr::new(far, 443),
+    )
 }
 
 /// The clock of one end. It never goes back.
@@ -288,7 +297,11 @@ impl Clock {
             Some((at, by)) => {
                 let jump = Instant::ZERO + at;
                 let without = self.invert(local, Duration::ZERO);
-                if without < jump { without } else { self.invert(local, by).max(jump) }
+                if without < jump {
+                    without
+                } else {
+                    self.invert(local, by).max(jump)
+                }
             }
             None => self.invert(local, Duration::ZERO),
         }
@@ -373,8 +386,14 @@ impl Setup {
             flows: Vec::new(),
             mode: Mode::Speed,
             clocks: [
-                Clock { offset: Duration::from_secs(1000), ..Clock::default() },
-                Clock { offset: Duration::from_secs(77_777), ..Clock::default() },
+                Clock {
+                    offset: Duration::from_secs(1000),
+                    ..Clock::default()
+                },
+                Clock {
+                    offset: Duration::from_secs(77_777),
+                    ..Clock::default()
+                },
             ],
             pauses: Vec::new(),
             actions: Vec::new(),

@@ -299,6 +299,7 @@ impl Session {
             dropped: self.dropped
                 + self.queues.statistics().dropped_by_delay
                 + self.queues.statistics().dropped_by_limit,
+            held: self.resequencer.held_bytes() as u64,
             resequencer: self.resequencer.statistics(),
         }
     }

@@ -271,7 +271,12 @@ impl Link {
         let at = self.arrival(departure);
         let again = (self.dice.chance(self.settings.duplication)).then(|| at + Duration::from_micros(300));
         let corrupted = (self.dice.chance(self.settings.corruption)).then(|| self.dice.bits());
-        Fate::Arrives { at, again, marked, corrupted }
+        Fate::Arrives {
+            at,
+            again,
+            marked,
+            corrupted,
+        }
     }
 
     fn arrival(&mut self, departure: Instant) -> Instant {
@@ -366,16 +371,27 @@ mod tests {
         let fates: Vec<Fate> = (0..4).map(|_| link.offer(Instant::ZERO, 1500)).collect();
         assert!(matches!(fates[0], Fate::Arrives { .. }));
         assert_eq!(fates[2], Fate::Lost(LossCause::Outage));
-        assert!(matches!(link.offer(Instant::from_millis(100), 1500), Fate::Arrives { .. }));
+        assert!(matches!(
+            link.offer(Instant::from_millis(100), 1500),
+            Fate::Arrives { .. }
+        ));
     }
 
     #[test]
     fn a_policer_lets_its_rate_pass() {
         let mut settings = LinkSettings::new(megabits(1000.0), Duration::ZERO, 1_000_000);
-        settings.policer = Some(Policer { rate: 1_514_000.0, burst: 15_140.0 });
+        settings.policer = Some(Policer {
+            rate: 1_514_000.0,
+            burst: 15_140.0,
+        });
         let mut link = link(settings);
         let passed = (0..10_000u64)
-            .filter(|index| !matches!(link.offer(Instant::from_nanos(index * 500_000), 1500), Fate::Lost(_)))
+            .filter(|index| {
+                !matches!(
+                    link.offer(Instant::from_nanos(index * 500_000), 1500),
+                    Fate::Lost(_)
+                )
+            })
             .count();
         assert!((5_000..5_020).contains(&passed), "{passed}");
     }
@@ -395,16 +411,28 @@ mod tests {
             arrivals.windows(2).filter(|pair| pair[1] < pair[0]).count()
         };
         assert_eq!(overtaken(settings.clone()), 0);
-        settings.reordering = Some(Reordering { chance: 0.05, by: Duration::from_millis(5) });
+        settings.reordering = Some(Reordering {
+            chance: 0.05,
+            by: Duration::from_millis(5),
+        });
         assert!(overtaken(settings) > 50);
     }
 
     #[test]
     fn weather_changes_when_it_is_told_to() {
         let mut settings = clean();
-        settings.changes = vec![(Duration::from_millis(50), Change::Delay(Duration::from_millis(310)))];
+        settings.changes = vec![(
+            Duration::from_millis(50),
+            Change::Delay(Duration::from_millis(310)),
+        )];
         let mut link = link(settings);
-        assert_eq!(arrival(link.offer(Instant::from_millis(10), 1500)), Instant::from_millis(21));
-        assert_eq!(arrival(link.offer(Instant::from_millis(60), 1500)), Instant::from_millis(371));
+        assert_eq!(
+            arrival(link.offer(Instant::from_millis(10), 1500)),
+            Instant::from_millis(21)
+        );
+        assert_eq!(
+            arrival(link.offer(Instant::from_millis(60), 1500)),
+            Instant::from_millis(371)
+        );
     }
 }

@@ -5,7 +5,9 @@ mod nat;
 mod rate;
 mod weathering;
 
-pub use link::{Change, Fate, FRAME_OVERHEAD, Link, LinkSettings, LinkStatistics, LossCause, Outage, Policer, Reordering};
+pub use link::{
+    Change, FRAME_OVERHEAD, Fate, Link, LinkSettings, LinkStatistics, LossCause, Outage, Policer, Reordering,
+};
 pub use nat::{Nat, NatSettings};
 pub use rate::{CellularShape, Rate, megabits};
 pub use weathering::{Jitter, JitterProcess, Loss, LossProcess};

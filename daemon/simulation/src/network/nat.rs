@@ -63,7 +63,11 @@ impl Nat {
     }
 
     fn outside(&self) -> SocketAddr {
-        let host = if self.settings.changes_address { self.generation as u8 } else { 1 };
+        let host = if self.settings.changes_address {
+            self.generation as u8
+        } else {
+            1
+        };
         let address = IpAddr::V4(Ipv4Addr::new(198, 51, 100 + self.wan, host));
         SocketAddr::new(address, 20_000 + self.generation)
     }

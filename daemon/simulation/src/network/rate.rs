@@ -99,6 +99,24 @@ impl Rate {
         }
     }
 
+    /// The same until `from`, then constant.
+    #[must_use]
+    pub fn then_constant(&self, from: Duration, bytes_per_second: f64) -> Self {
+        let from = from.as_nanos() as u64;
+        let mut steps = Vec::new();
+        let mut at = 0;
+        while at < from {
+            let (rate, until) = self.step_at(at);
+            steps.push((at, rate));
+            at = until.unwrap_or(from);
+        }
+        steps.push((from, bytes_per_second));
+        Self {
+            steps: steps.into(),
+            period: None,
+        }
+    }
+
     /// When a transmission of `bytes` that begins at `start` is through.
     pub fn finish(&self, start: Instant, bytes: u64) -> Instant {
         let mut left = bytes as f64;
@@ -106,7 +124,11 @@ impl Rate {
         // A rate that stays zero for ten rounds stays zero.
         for _ in 0..10 * self.steps.len() + 10 {
             let (rate, until) = self.step_at(at);
-            let needed = if rate > 0.0 { left / rate * 1e9 } else { f64::INFINITY };
+            let needed = if rate > 0.0 {
+                left / rate * 1e9
+            } else {
+                f64::INFINITY
+            };
             match until {
                 Some(until) if needed > (until - at) as f64 => {
                     left -= rate * (until - at) as f64 / 1e9;
@@ -130,6 +152,11 @@ impl Rate {
             at = until;
         }
         sum
+    }
+
+    /// Whether there are times without any byte.
+    pub fn has_stalls(&self) -> bool {
+        self.steps.iter().any(|(_, rate)| *rate <= 0.0)
     }
 
     /// The rate at a time.
@@ -161,7 +188,10 @@ mod tests {
             (Duration::from_secs(2), 500.0),
         ]);
         assert_eq!(rate.finish(Instant::ZERO, 500), Instant::from_millis(500));
-        assert_eq!(rate.finish(Instant::from_millis(500), 1000), Instant::from_millis(3000));
+        assert_eq!(
+            rate.finish(Instant::from_millis(500), 1000),
+            Instant::from_millis(3000)
+        );
         assert!((rate.capacity(Instant::ZERO, Instant::from_millis(3000)) - 1500.0).abs() < 0.1);
     }
 
@@ -176,7 +206,10 @@ mod tests {
         let rate = Rate::mahimahi(&[1, 2, 4]);
         let capacity = rate.capacity(Instant::ZERO, Instant::from_millis(4000));
         assert!((capacity - 4_500_000.0).abs() < 1.0, "{capacity}");
-        assert_eq!(rate.finish(Instant::from_millis(2), 1500), Instant::from_millis(4));
+        assert_eq!(
+            rate.finish(Instant::from_millis(2), 1500),
+            Instant::from_millis(4)
+        );
     }
 
     #[test]
@@ -188,7 +221,9 @@ mod tests {
             stalls: 4.0,
         };
         let rate = Rate::cellular(shape, Duration::from_secs(120), &mut Dice::new(1, "cellular"));
-        let mut rates: Vec<f64> = (0..12_000).map(|step| rate.at(Instant::from_millis(step * 10))).collect();
+        let mut rates: Vec<f64> = (0..12_000)
+            .map(|step| rate.at(Instant::from_millis(step * 10)))
+            .collect();
         rates.sort_by(f64::total_cmp);
         assert!(rates[10_800] / rates[1_200].max(1.0) >= 8.0);
         assert_eq!(rates[0], 0.0);

@@ -48,7 +48,11 @@ impl LossProcess {
             Loss::Bursts { share, length } => {
                 let leave = 1.0 / length.max(1.0);
                 let enter = share * leave / (1.0 - share).max(1e-9);
-                self.in_burst = if self.in_burst { !dice.chance(leave) } else { dice.chance(enter) };
+                self.in_burst = if self.in_burst {
+                    !dice.chance(leave)
+                } else {
+                    dice.chance(enter)
+                };
                 self.in_burst
             }
         }
@@ -90,7 +94,10 @@ mod tests {
     fn bursts_have_their_share_and_length() {
         let mut dice = Dice::new(5, "bursts");
         let mut process = LossProcess::default();
-        let loss = Loss::Bursts { share: 0.02, length: 5.0 };
+        let loss = Loss::Bursts {
+            share: 0.02,
+            length: 5.0,
+        };
         let (mut lost, mut bursts, mut before) = (0, 0, false);
         for _ in 0..500_000 {
             let now = process.next(loss, &mut dice);
@@ -115,7 +122,9 @@ mod tests {
             let mut last = process.next(jitter, Instant::ZERO, dice).as_secs_f64();
             let steps: f64 = (1..2000)
                 .map(|index| {
-                    let next = process.next(jitter, Instant::from_millis(index * gap), dice).as_secs_f64();
+                    let next = process
+                        .next(jitter, Instant::from_millis(index * gap), dice)
+                        .as_secs_f64();
                     let step = (next - last).abs();
                     last = next;
                     step

@@ -63,7 +63,12 @@ impl End for RealtimeSender {
             body[..8].copy_from_slice(&self.sequence.to_be_bytes());
             body[8..16].copy_from_slice(&now.as_nanos().to_be_bytes());
             payload::fill(self.flow, self.sequence * 31, &mut body[HEADER..]);
-            out.push(packet::udp(self.ends, self.sequence as u16, self.settings.dscp, &body));
+            out.push(packet::udp(
+                self.ends,
+                self.sequence as u16,
+                self.settings.dscp,
+                &body,
+            ));
             self.sequence += 1;
             self.next = Some(next + self.settings.interval);
         }
@@ -117,9 +122,14 @@ impl End for RealtimeReceiver {
     fn receive(&mut self, now: Instant, view: &View<'_>, _: &Packet, _: &mut Vec<Packet>) {
         let (sequence, sent) = match view.body {
             Body::Udp(body) if body.len() >= HEADER => {
-                let long = |at: usize| body[at..at + 8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+                let long = |at: usize| {
+                    body[at..at + 8]
+                        .iter()
+                        .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+                };
                 if !payload::matches(self.flow, long(0) * 31, &body[HEADER..]) {
-                    self.violations.push(format!("wrong payload in packet {}", long(0)));
+                    self.violations
+                        .push(format!("wrong payload in packet {}", long(0)));
                     return;
                 }
                 (long(0), Instant::from_nanos(long(8)))
@@ -197,13 +207,23 @@ impl Ping {
 
 impl End for Ping {
     fn receive(&mut self, now: Instant, view: &View<'_>, _: &Packet, _: &mut Vec<Packet>) {
-        let Body::Echo { request: false, sequence, payload, .. } = view.body else {
+        let Body::Echo {
+            request: false,
+            sequence,
+            payload,
+            ..
+        } = view.body
+        else {
             return;
         };
         // Sequence numbers of 16 bits wrap; a reply belongs to the newest request of its number.
-        let Some(newest) = self.sent.len().checked_sub(1) else { return };
+        let Some(newest) = self.sent.len().checked_sub(1) else {
+            return;
+        };
         let back = (newest as u16).wrapping_sub(sequence);
-        let Some(index) = newest.checked_sub(usize::from(back)) else { return };
+        let Some(index) = newest.checked_sub(usize::from(back)) else {
+            return;
+        };
         match self.sent[index].take() {
             Some(sent) => {
                 self.answered += 1;
@@ -222,7 +242,13 @@ impl End for Ping {
             }
             let mut body = vec![0; self.settings.size];
             payload::fill(self.flow, 0, &mut body);
-            out.push(packet::echo(self.ends, true, self.flow, self.sent.len() as u16, &body));
+            out.push(packet::echo(
+                self.ends,
+                true,
+                self.flow,
+                self.sent.len() as u16,
+                &body,
+            ));
             self.sent.push(Some(now));
             self.next = Some(next + self.settings.interval);
         }
@@ -251,8 +277,20 @@ pub struct Reflector;
 
 impl End for Reflector {
     fn receive(&mut self, _: Instant, view: &View<'_>, _: &Packet, out: &mut Vec<Packet>) {
-        if let Body::Echo { request: true, identifier, sequence, payload } = view.body {
-            out.push(packet::echo(view.ends.reversed(), false, identifier, sequence, payload));
+        if let Body::Echo {
+            request: true,
+            identifier,
+            sequence,
+            payload,
+        } = view.body
+        {
+            out.push(packet::echo(
+                view.ends.reversed(),
+                false,
+                identifier,
+                sequence,
+                payload,
+            ));
         }
     }
 

@@ -10,10 +10,12 @@ use std::time::Duration;
 use sennit_engine::time::Instant;
 
 use crate::histogram::Histogram;
-use crate::packet::{Packet, View};
+use crate::packet::{Ends, Packet, View};
 
-/// Bytes of TCP payload in a packet of 1,500 bytes over IPv4, with timestamps.
-pub const SEGMENT: u16 = 1448;
+/// Bytes of TCP payload in a packet of 1,500 bytes, with timestamps.
+pub fn segment_size(ends: Ends) -> u16 {
+    if ends.source.is_ipv4() { 1448 } else { 1428 }
+}
 
 /// One end of a flow.
 pub trait End: Debug {

@@ -104,7 +104,11 @@ impl QuicSender {
     }
 
     fn end(&self) -> u64 {
-        if self.stopped { self.next_offset } else { self.length.unwrap_or(u64::MAX) }
+        if self.stopped {
+            self.next_offset
+        } else {
+            self.length.unwrap_or(u64::MAX)
+        }
     }
 
     fn probe_deadline(&self) -> Option<Instant> {
@@ -132,7 +136,11 @@ impl QuicSender {
             length,
             at: now,
             delivered: self.delivered,
-            delivered_at: if self.in_flight == 0 { now } else { self.delivered_at },
+            delivered_at: if self.in_flight == 0 {
+                now
+            } else {
+                self.delivered_at
+            },
             lost: false,
             acknowledged: false,
         });
@@ -185,7 +193,9 @@ impl QuicSender {
     }
 
     fn on_acknowledgement(&mut self, now: Instant, body: &[u8], out: &mut Vec<Packet>) {
-        let delay = Duration::from_micros(u64::from(u32::from_be_bytes([body[2], body[3], body[4], body[5]])));
+        let delay = Duration::from_micros(u64::from(u32::from_be_bytes([
+            body[2], body[3], body[4], body[5],
+        ])));
         let mut newest: Option<Sent> = None;
         let (mut delivered, mut fresh_growth) = (0, false);
         for range in body[6..].chunks_exact(16) {
@@ -211,12 +221,16 @@ impl QuicSender {
                 }
             }
             if to >= self.next_number {
-                self.counters.violations.push(format!("acknowledgement of {to}, which was not sent"));
+                self.counters
+                    .violations
+                    .push(format!("acknowledgement of {to}, which was not sent"));
             }
             self.largest = self.largest.max(Some(to));
         }
         self.delivered += delivered;
-        let round_trip = newest.filter(|newest| self.largest == Some(newest.number)).map(|newest| now.since(newest.at));
+        let round_trip = newest
+            .filter(|newest| self.largest == Some(newest.number))
+            .map(|newest| now.since(newest.at));
         if let Some(round_trip) = round_trip {
             self.measure(round_trip, delay);
         }
@@ -256,7 +270,11 @@ impl QuicSender {
     fn measure(&mut self, round_trip: Duration, delay: Duration) {
         self.minimum = self.minimum.min(round_trip);
         self.latest = round_trip;
-        let adjusted = if round_trip >= self.minimum + delay { round_trip - delay } else { round_trip };
+        let adjusted = if round_trip >= self.minimum + delay {
+            round_trip - delay
+        } else {
+            round_trip
+        };
         match &mut self.smoothed {
             None => {
                 self.smoothed = Some(adjusted);
@@ -271,7 +289,8 @@ impl QuicSender {
 
     fn detect(&mut self, now: Instant) {
         let Some(largest) = self.largest else { return };
-        let patience = (self.smoothed.unwrap_or(ACK_DELAY).max(self.latest) * 9 / 8).max(Duration::from_millis(1));
+        let patience =
+            (self.smoothed.unwrap_or(ACK_DELAY).max(self.latest) * 9 / 8).max(Duration::from_millis(1));
         self.loss_timer = None;
         let mut reduce = None;
         for sent in &mut self.sent {
@@ -303,7 +322,9 @@ impl QuicSender {
 }
 
 fn long(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..at + 8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    bytes[at..at + 8]
+        .iter()
+        .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 impl End for QuicSender {
@@ -345,7 +366,10 @@ impl End for QuicSender {
             return (!self.stopped).then_some(self.start);
         }
         let paced = self.blocked_by_pacing.then_some(self.paced_until);
-        [self.loss_timer, self.probe_deadline(), paced].into_iter().flatten().min()
+        [self.loss_timer, self.probe_deadline(), paced]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn count(&self, counters: &mut FlowCounters) {
@@ -355,7 +379,9 @@ impl End for QuicSender {
         counters.timeouts += self.counters.timeouts;
         counters.reductions += self.counters.reductions;
         counters.window = self.control.window();
-        counters.violations.extend(self.counters.violations.iter().cloned());
+        counters
+            .violations
+            .extend(self.counters.violations.iter().cloned());
     }
 
     fn stop(&mut self) {
@@ -420,7 +446,11 @@ impl QuicReceiver {
     }
 
     fn note(&mut self, number: u64) -> bool {
-        let before = self.seen.range(..=number).next_back().map(|(from, to)| (*from, *to));
+        let before = self
+            .seen
+            .range(..=number)
+            .next_back()
+            .map(|(from, to)| (*from, *to));
         if before.is_some_and(|(_, to)| to >= number) {
             return false;
         }
@@ -441,7 +471,9 @@ impl QuicReceiver {
 impl End for QuicReceiver {
     fn receive(&mut self, now: Instant, view: &View<'_>, _: &Packet, out: &mut Vec<Packet>) {
         let Body::Udp(body) = view.body else {
-            self.counters.violations.push("a packet that is no UDP".to_owned());
+            self.counters
+                .violations
+                .push("a packet that is no UDP".to_owned());
             return;
         };
         if body.len() < DATA_HEADER || body[0] != DATA {
@@ -451,7 +483,9 @@ impl End for QuicReceiver {
         let (number, offset) = (long(body, 1), long(body, 9));
         let data = &body[DATA_HEADER..];
         if !payload::matches(self.flow, offset, data) {
-            self.counters.violations.push(format!("wrong payload in packet {number}"));
+            self.counters
+                .violations
+                .push(format!("wrong payload in packet {number}"));
             return;
         }
         if !self.note(number) {
@@ -470,7 +504,10 @@ impl End for QuicReceiver {
         if body[17] != 0 {
             self.length = Some(end);
         }
-        self.beyond.entry(offset).and_modify(|to| *to = (*to).max(end)).or_insert(end);
+        self.beyond
+            .entry(offset)
+            .and_modify(|to| *to = (*to).max(end))
+            .or_insert(end);
         let before = self.next;
         while let Some((from, to)) = self.beyond.first_key_value().map(|(from, to)| (*from, *to))
             && from <= self.next
@@ -507,6 +544,8 @@ impl End for QuicReceiver {
         counters.late += self.counters.late;
         counters.twice += self.counters.twice;
         counters.completed = self.counters.completed;
-        counters.violations.extend(self.counters.violations.iter().cloned());
+        counters
+            .violations
+            .extend(self.counters.violations.iter().cloned());
     }
 }

@@ -25,7 +25,12 @@ pub(super) enum Event {
     /// A packet gets to the tunnel's end at `at`, from the hosts behind it.
     Enter { at: Side, flow: usize, packet: Packet },
     /// A packet goes over a WAN beside the tunnel.
-    Pass { from: Side, wan: usize, flow: usize, packet: Packet },
+    Pass {
+        from: Side,
+        wan: usize,
+        flow: usize,
+        packet: Packet,
+    },
     /// A packet arrives at the flow's end behind `at`.
     Arrive { at: Side, flow: usize, packet: Packet },
     /// A flow's end wants to be called.

@@ -74,8 +74,7 @@ impl Host {
             Some((from, until)) if until <= now => {
                 self.paused = None;
                 self.asleep = false;
-                let local = self.local(now);
-                self.end.clock_gap(local, now.since(from));
+                self.end.clock_gap(now.since(from));
                 now
             }
             Some((_, until)) => until,
@@ -134,7 +133,10 @@ impl Host {
         if runs_at > now {
             return Some(runs_at);
         }
-        let wanted = self.end.poll_timeout().map(|local| self.clock.global(local).max(now));
+        let wanted = self
+            .end
+            .poll_timeout()
+            .map(|local| self.clock.global(local).max(now));
         [wanted, next_pause].into_iter().flatten().min()
     }
 

@@ -31,7 +31,11 @@ impl Ranges {
 
     /// The parts of a range that are there.
     pub fn overlap(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
-        let first = self.0.range(..=from).next_back().map_or(from, |(start, _)| *start);
+        let first = self
+            .0
+            .range(..=from)
+            .next_back()
+            .map_or(from, |(start, _)| *start);
         (self.0.range(first..to))
             .map(|(start, end)| (from.max(*start), to.min(*end)))
             .filter(|(start, end)| start < end)
@@ -41,6 +45,11 @@ impl Ranges {
     /// How many ranges.
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// How many offsets.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|(from, to)| to - from).sum()
     }
 }
 
@@ -60,6 +69,12 @@ pub struct Ledger {
     /// What entered more than once: its sender sent it again.
     entered_again: Ranges,
     left: Ranges,
+    /// In which order ranges entered: from the start of each to its end and number.
+    order: BTreeMap<u64, (u64, u64)>,
+    entered_count: u64,
+    newest_left: u64,
+    /// Packets of TCP data that left behind packets that had entered later.
+    pub late: u64,
 }
 
 impl Ledger {
@@ -73,6 +88,8 @@ impl Ledger {
                 self.entered_again.insert(from, to);
             }
             self.entered.insert(from, to);
+            self.entered_count += 1;
+            self.order.insert(from, (to, self.entered_count));
         }
     }
 
@@ -86,12 +103,46 @@ impl Ledger {
         if !self.entered.contains(from, to) {
             return Err(format!("bytes {from} to {to} were delivered, but never sent"));
         }
+        self.note_order(from, to);
         let again = self.left.overlap(from, to);
         self.left.insert(from, to);
-        match again.iter().find(|(from, to)| !self.entered_again.contains(*from, *to)) {
-            Some((from, to)) => Err(format!("bytes {from} to {to} were delivered twice, but sent once")),
+        match again
+            .iter()
+            .find(|(from, to)| !self.entered_again.contains(*from, *to))
+        {
+            Some((from, to)) => Err(format!(
+                "bytes {from} to {to} were delivered twice, but sent once"
+            )),
             None => Ok(()),
         }
+    }
+
+    /// Counts a range as late if something that entered behind it has left before it.
+    fn note_order(&mut self, from: u64, to: u64) {
+        let first = self
+            .order
+            .range(..=from)
+            .next_back()
+            .map_or(from, |(start, _)| *start);
+        let newest = self.order.range(first..to).map(|(_, (_, number))| *number).max();
+        if let Some(newest) = newest {
+            self.late += u64::from(newest < self.newest_left);
+            self.newest_left = self.newest_left.max(newest);
+        }
+        // What lies far behind is not needed any more.
+        while self.order.len() > 50_000 {
+            self.order.pop_first();
+        }
+    }
+
+    /// Share of the bytes that entered and did not leave.
+    pub fn loss(&self) -> f64 {
+        self.bytes_in.saturating_sub(self.bytes_out) as f64 / self.bytes_in.max(1) as f64
+    }
+
+    /// Bytes of a TCP stream that entered and never left, however often they were sent.
+    pub fn unique_loss(&self) -> u64 {
+        self.entered.total() - self.left.total()
     }
 
     /// The range of the stream that a TCP segment carries.
@@ -104,7 +155,11 @@ impl Ledger {
             return None;
         }
         // Offsets are counted from far below zero, so that none is negative.
-        let near = if self.near == 0 { (1 << 40) | u64::from(header.sequence) } else { self.near };
+        let near = if self.near == 0 {
+            (1 << 40) | u64::from(header.sequence)
+        } else {
+            self.near
+        };
         let from = near.wrapping_add_signed(i64::from(header.sequence.wrapping_sub(near as u32) as i32));
         self.near = self.near.max(from);
         Some((from, from + length))
@@ -139,7 +194,11 @@ mod tests {
             source: "10.0.0.1:1".parse().expect("an address"),
             destination: "10.0.0.2:2".parse().expect("an address"),
         };
-        let header = TcpHeader { sequence: u32::MAX - 3, flags: ACK, ..TcpHeader::default() };
+        let header = TcpHeader {
+            sequence: u32::MAX - 3,
+            flags: ACK,
+            ..TcpHeader::default()
+        };
         let packet = tcp(ends, 0, &header, 100, 1448, |_| {});
         let view = read(&packet).expect("valid");
         let mut ledger = Ledger::default();

@@ -72,7 +72,9 @@ pub struct World {
 
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World").field("now", &self.now).finish_non_exhaustive()
+        f.debug_struct("World")
+            .field("now", &self.now)
+            .finish_non_exhaustive()
     }
 }
 
@@ -141,7 +143,8 @@ impl World {
 
     fn begin(&mut self) {
         for wan in 0..self.setup.wans.len() {
-            self.events.put(Instant::ZERO + self.setup.wans[wan].joins, Event::Join { wan });
+            self.events
+                .put(Instant::ZERO + self.setup.wans[wan].joins, Event::Join { wan });
         }
         for (index, (at, _)) in self.setup.actions.iter().enumerate() {
             self.events.put(Instant::ZERO + *at, Event::Action { index });
@@ -164,11 +167,22 @@ impl World {
         {
             self.now = at;
             match event {
-                Event::Datagram { to, wan, outside, bytes, marked } => {
+                Event::Datagram {
+                    to,
+                    wan,
+                    outside,
+                    bytes,
+                    marked,
+                } => {
                     self.arrive_datagram(to, wan, outside, bytes, marked);
                 }
                 Event::Enter { at, flow, packet } => self.enter(at, flow, packet),
-                Event::Pass { from, wan, flow, packet } => self.pass(from, wan, flow, &packet),
+                Event::Pass {
+                    from,
+                    wan,
+                    flow,
+                    packet,
+                } => self.pass(from, wan, flow, &packet),
                 Event::Arrive { at, flow, packet } => self.arrive(at, flow, &packet),
                 Event::Flow { at, flow } => self.wake_flow(at, flow),
                 Event::Host { at } => {
@@ -198,7 +212,11 @@ impl World {
 
     fn sample(&mut self) -> Sample<'_> {
         let now = self.now;
-        let queues = self.links.iter_mut().map(|pair| [pair[0].backlog(now), pair[1].backlog(now)]).collect();
+        let queues = self
+            .links
+            .iter_mut()
+            .map(|pair| [pair[0].backlog(now), pair[1].backlog(now)])
+            .collect();
         Sample {
             now,
             knowledge: [self.knowledge(Side::Client), self.knowledge(Side::Server)],
@@ -231,7 +249,9 @@ impl World {
         match action {
             Action::Restart(side) => {
                 self.restarts += 1;
-                let (Some(hosts), Some(make)) = (&mut self.hosts, &self.make) else { return };
+                let (Some(hosts), Some(make)) = (&mut self.hosts, &self.make) else {
+                    return;
+                };
                 let host = &mut hosts[index(side)];
                 let local = host.local(self.now);
                 host.end = make(side, local, self.restarts);
@@ -265,7 +285,9 @@ impl World {
     fn schedule_host(&mut self, side: Side) {
         let Some(hosts) = &mut self.hosts else { return };
         let host = &mut hosts[index(side)];
-        let Some(at) = host.wants_to_run_at(self.now) else { return };
+        let Some(at) = host.wants_to_run_at(self.now) else {
+            return;
+        };
         if host.wakes_at.is_none_or(|wakes_at| at < wakes_at) {
             host.wakes_at = Some(at);
             self.events.put(at, Event::Host { at: side });
@@ -281,8 +303,13 @@ impl World {
             return;
         }
         if host.is_stuck(self.now) {
-            let due = host.end.poll_timeout().map(|deadline| host.local(self.now).since(deadline));
-            self.violation(format!("{side:?} runs on without time passing (its deadline passed by {due:?})"));
+            let due = host
+                .end
+                .poll_timeout()
+                .map(|deadline| host.local(self.now).since(deadline));
+            self.violation(format!(
+                "{side:?} runs on without time passing (its deadline passed by {due:?})"
+            ));
             self.aborted = true;
             return;
         }
@@ -292,10 +319,11 @@ impl World {
         }
         while let Some((flow, packet)) = host.next_packet() {
             let copy = packet.clone();
-            if host.end.handle_tun(local, packet)
-                && let Ok(view) = packet::read(&copy)
-            {
-                self.flows[flow].ledgers[index(side)].enters(&view);
+            if host.end.handle_tun(local, packet) {
+                match packet::read(&copy) {
+                    Ok(view) => self.flows[flow].ledgers[index(side)].enters(&view),
+                    Err(why) => unreachable!("a host sent a bad packet: {why}"),
+                }
             }
         }
         if host.end.poll_timeout().is_some_and(|deadline| deadline <= local) {
@@ -307,7 +335,9 @@ impl World {
             let Some(hosts) = &mut self.hosts else { return };
             let host = &mut hosts[index(side)];
             out.clear();
-            let Some(outgoing) = host.end.poll_transmit(local, &mut out) else { break };
+            let Some(outgoing) = host.end.poll_transmit(local, &mut out) else {
+                break;
+            };
             if out.is_empty() || round > 20_000 {
                 self.violation(format!("{side:?} transmits without end"));
                 self.aborted = true;
@@ -320,7 +350,7 @@ impl World {
         self.scratch = out;
         let Some(hosts) = &mut self.hosts else { return };
         let host = &mut hosts[index(side)];
-        while let Some(packet) = host.end.poll_deliver(local) {
+        while let Some(packet) = host.end.poll_deliver() {
             delivered.push(packet);
         }
         for event in host.end.events() {
@@ -342,7 +372,11 @@ impl World {
         };
         let length = datagram.len() + DATAGRAM_HEADERS;
         if wan >= self.links.len() || length > 1500 {
-            self.violation(format!("{from:?} sent {} bytes to {}", datagram.len(), network.remote));
+            self.violation(format!(
+                "{from:?} sent {} bytes to {}",
+                datagram.len(),
+                network.remote
+            ));
             return;
         }
         if !self.plugged[wan] {
@@ -353,7 +387,15 @@ impl World {
             Side::Server => network.remote,
         };
         let fate = self.links[wan][index(from)].offer(self.now, length);
-        let Fate::Arrives { at, again, marked, corrupted } = fate else { return };
+        let Fate::Arrives {
+            at,
+            again,
+            marked,
+            corrupted,
+        } = fate
+        else {
+            return;
+        };
         self.note(at, length as u64);
         let mut bytes = BytesMut::from(datagram);
         if let Some(bit) = corrupted {
@@ -363,9 +405,27 @@ impl World {
         let to = from.other();
         if let Some(at) = again {
             let bytes = bytes.clone();
-            self.events.put(at, Event::Datagram { to, wan, outside, bytes, marked });
+            self.events.put(
+                at,
+                Event::Datagram {
+                    to,
+                    wan,
+                    outside,
+                    bytes,
+                    marked,
+                },
+            );
         }
-        self.events.put(at, Event::Datagram { to, wan, outside, bytes, marked });
+        self.events.put(
+            at,
+            Event::Datagram {
+                to,
+                wan,
+                outside,
+                bytes,
+                marked,
+            },
+        );
     }
 
     fn arrive_datagram(&mut self, to: Side, wan: usize, outside: SocketAddr, bytes: BytesMut, marked: bool) {
@@ -394,20 +454,33 @@ impl World {
         let view = match packet::read(&packet) {
             Ok(view) => view,
             Err(why) => {
-                self.violation(format!("{side:?} delivered a bad packet of {} bytes: {why}", packet.bytes.len()));
+                self.violation(format!(
+                    "{side:?} delivered a bad packet of {} bytes: {why}",
+                    packet.bytes.len()
+                ));
                 return;
             }
         };
         self.note(self.now, packet.bytes.len() as u64);
         let Some(flow) = self.flow_of(side, &view) else {
-            self.violation(format!("{side:?} delivered a packet that is not for its hosts: {:?}", view.ends));
+            self.violation(format!(
+                "{side:?} delivered a packet that is not for its hosts: {:?}",
+                view.ends
+            ));
             return;
         };
         if let Err(why) = self.flows[flow].ledgers[index(side.other())].leaves(&view) {
             self.violation(format!("flow {flow}, towards {side:?}: {why}"));
         }
         let delay = self.host_delay(side, flow);
-        self.events.put(self.now + delay, Event::Arrive { at: side, flow, packet });
+        self.events.put(
+            self.now + delay,
+            Event::Arrive {
+                at: side,
+                flow,
+                packet,
+            },
+        );
     }
 
     fn flow_of(&self, side: Side, view: &View<'_>) -> Option<usize> {
@@ -446,7 +519,14 @@ impl World {
             let fate = self.links[wan][index(from)].offer(self.now, packet.bytes.len());
             if let Fate::Arrives { at, .. } = fate {
                 self.note(at, packet.bytes.len() as u64);
-                self.events.put(at + delay, Event::Arrive { at: from.other(), flow, packet });
+                self.events.put(
+                    at + delay,
+                    Event::Arrive {
+                        at: from.other(),
+                        flow,
+                        packet,
+                    },
+                );
             }
         }
     }
@@ -486,7 +566,12 @@ impl World {
         for packet in packets {
             let event = match self.setup.flows[flow].via {
                 Via::Tunnel => Event::Enter { at, flow, packet },
-                Via::Wan(wan) => Event::Pass { from: at, wan, flow, packet },
+                Via::Wan(wan) => Event::Pass {
+                    from: at,
+                    wan,
+                    flow,
+                    packet,
+                },
             };
             self.events.put(when, event);
         }
@@ -494,7 +579,9 @@ impl World {
 
     fn schedule_flow(&mut self, at: Side, flow: usize) {
         let state = &mut self.flows[flow];
-        let Some(deadline) = state.ends[index(at)].deadline() else { return };
+        let Some(deadline) = state.ends[index(at)].deadline() else {
+            return;
+        };
         let deadline = deadline.max(self.now);
         let scheduled = &mut state.scheduled[index(at)];
         if scheduled.is_none_or(|scheduled| deadline < scheduled) {
@@ -505,7 +592,9 @@ impl World {
 
     fn note(&mut self, at: Instant, what: u64) {
         for word in [at.as_nanos(), what] {
-            self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17);
+            self.hash = (self.hash ^ word)
+                .wrapping_mul(0x0000_0100_0000_01b3)
+                .rotate_left(17);
         }
     }
 

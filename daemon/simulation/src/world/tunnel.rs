@@ -24,17 +24,24 @@ pub trait TunnelEnd: Debug {
     /// A packet enters. False: it was refused or dropped at once.
     fn handle_tun(&mut self, now: Instant, packet: Packet) -> bool;
     /// Datagrams arrived.
-    fn handle_udp(&mut self, now: Instant, network: NetworkPath, batch: BytesMut, segment_size: usize, marked: bool);
+    fn handle_udp(
+        &mut self,
+        now: Instant,
+        network: NetworkPath,
+        batch: BytesMut,
+        segment_size: usize,
+        marked: bool,
+    );
     /// Does what is due.
     fn handle_timeout(&mut self, now: Instant);
     /// When something is due.
-    fn poll_timeout(&self) -> Option<Instant>;
+    fn poll_timeout(&mut self) -> Option<Instant>;
     /// Appends datagrams to `out`.
     fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Outgoing>;
     /// The next packet that leaves.
-    fn poll_deliver(&mut self, now: Instant) -> Option<Packet>;
+    fn poll_deliver(&mut self) -> Option<Packet>;
     /// It did not run for this long.
-    fn clock_gap(&mut self, now: Instant, gap: Duration);
+    fn clock_gap(&mut self, gap: Duration);
     /// Something is done to it. What concerns the other end or the WANs' plugs is the world's business.
     fn act(&mut self, now: Instant, action: &Action);
     /// A WAN is there.

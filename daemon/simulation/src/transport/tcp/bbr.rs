@@ -174,12 +174,21 @@ impl Bbr {
         }
         match self.phase {
             Phase::RoundTrip { until: None } if feedback.in_flight <= 4 * self.segment => {
-                self.enter(Phase::RoundTrip { until: Some(now + PROBE_FOR) }, now);
+                self.enter(
+                    Phase::RoundTrip {
+                        until: Some(now + PROBE_FOR),
+                    },
+                    now,
+                );
             }
             Phase::RoundTrip { until: Some(until) } if now >= until => {
                 self.minimum_at = now;
                 self.window = self.window.max(self.window_before);
-                let next = if self.full_rounds >= 3 { Phase::Bandwidth(2) } else { Phase::Startup };
+                let next = if self.full_rounds >= 3 {
+                    Phase::Bandwidth(2)
+                } else {
+                    Phase::Startup
+                };
                 self.enter(next, now);
             }
             Phase::RoundTrip { .. } => {}
@@ -192,7 +201,11 @@ impl Bbr {
     }
 
     fn set_window(&mut self, feedback: &Feedback) {
-        let gain = if matches!(self.phase, Phase::Startup | Phase::Drain) { HIGH_GAIN } else { 2.0 };
+        let gain = if matches!(self.phase, Phase::Startup | Phase::Drain) {
+            HIGH_GAIN
+        } else {
+            2.0
+        };
         let target = self.product(gain) + 3 * self.super_segment() + self.extra();
         if self.conserving {
             self.window = self.window.max(feedback.in_flight + feedback.delivered);

@@ -59,7 +59,11 @@ impl Cubic {
     fn reduce(&mut self) {
         self.before = Some((self.window, self.threshold, self.peak));
         self.epoch = None;
-        self.peak = if self.window < self.peak { self.window * (1.0 + BETA) / 2.0 } else { self.window };
+        self.peak = if self.window < self.peak {
+            self.window * (1.0 + BETA) / 2.0
+        } else {
+            self.window
+        };
         self.threshold = (self.window * BETA).max(2.0);
     }
 
@@ -77,7 +81,11 @@ impl Cubic {
         });
         let time = (feedback.now.since(epoch.start) + feedback.minimum).as_secs_f64();
         let target = epoch.origin + SCALE * (time - epoch.to_origin).powi(3);
-        let step = if target > window { (target - window) / window } else { 0.01 / window };
+        let step = if target > window {
+            (target - window) / window
+        } else {
+            0.01 / window
+        };
         // No more than half a segment for each segment acknowledged.
         let mut next = window + (step * acknowledged).min(acknowledged / 2.0);
         epoch.reno += 3.0 * (1.0 - BETA) / (1.0 + BETA) * acknowledged / window;
@@ -112,7 +120,8 @@ impl HyStart {
         }
         let train = dense && feedback.now.since(self.round_start) > minimum / 2;
         let allowed = (minimum / 8).clamp(Duration::from_millis(4), Duration::from_millis(16));
-        let delayed = self.samples >= 8 && self.shortest != Duration::MAX && self.shortest > minimum + allowed;
+        let delayed =
+            self.samples >= 8 && self.shortest != Duration::MAX && self.shortest > minimum + allowed;
         window >= 16.0 && (train || delayed)
     }
 }

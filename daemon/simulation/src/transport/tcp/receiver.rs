@@ -7,7 +7,7 @@ use sennit_engine::time::Instant;
 
 use crate::packet::{self, ACK, Body, Ends, FIN, Packet, SYN, TcpHeader, View};
 use crate::payload;
-use crate::transport::{Deliveries, End, FlowCounters, SEGMENT};
+use crate::transport::{Deliveries, End, FlowCounters, segment_size};
 
 const DELAYED: Duration = Duration::from_millis(40);
 const WINDOW: u16 = 4096;
@@ -19,6 +19,7 @@ const QUICK: u32 = 16;
 pub struct Receiver {
     flow: u16,
     ends: Ends,
+    segment: u16,
     /// Sequence number of the stream's first byte; known after the SYN.
     first: Option<u32>,
     next: u64,
@@ -45,6 +46,7 @@ impl Receiver {
         Self {
             flow,
             ends,
+            segment: segment_size(ends),
             first: None,
             next: 0,
             beyond: BTreeMap::new(),
@@ -90,7 +92,14 @@ impl Receiver {
             maximum_segment: None,
         };
         self.identification = self.identification.wrapping_add(1);
-        out.push(packet::tcp(self.ends, self.identification, &header, 0, SEGMENT, |_| {}));
+        out.push(packet::tcp(
+            self.ends,
+            self.identification,
+            &header,
+            0,
+            self.segment,
+            |_| {},
+        ));
         self.unacknowledged = 0;
         self.delayed = None;
         self.quick = self.quick.saturating_sub(1);
@@ -166,9 +175,9 @@ impl End for Receiver {
                 window: 64_000,
                 timestamps: (millis(now), self.timestamp),
                 sack: Vec::new(),
-                maximum_segment: Some(SEGMENT + 12),
+                maximum_segment: Some(self.segment + 12),
             };
-            out.push(packet::tcp(self.ends, 0, &answer, 0, SEGMENT, |_| {}));
+            out.push(packet::tcp(self.ends, 0, &answer, 0, self.segment, |_| {}));
             return;
         }
         let Some(first) = self.first else { return };
@@ -192,7 +201,7 @@ impl End for Receiver {
         if fin != 0 && self.next >= to {
             self.closed.get_or_insert(now);
         }
-        let enough = self.unacknowledged > u64::from(SEGMENT);
+        let enough = self.unacknowledged > u64::from(self.segment);
         if !in_order || enough || self.quick > 0 || fin != 0 {
             self.acknowledge(now, out);
         } else if self.delayed.is_none() {

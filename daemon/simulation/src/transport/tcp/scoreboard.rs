@@ -132,7 +132,10 @@ impl Scoreboard {
     /// The segment at `start` goes out again.
     pub(super) fn resend(&mut self, now: Instant, start: u64) {
         let (delivered, delivered_at, flight_began) = (self.delivered, self.delivered_at, self.flight_began);
-        let Ok(index) = self.segments.binary_search_by_key(&start, |segment| segment.start) else {
+        let Ok(index) = self
+            .segments
+            .binary_search_by_key(&start, |segment| segment.start)
+        else {
             return;
         };
         let segment = &mut self.segments[index];
@@ -294,7 +297,13 @@ impl Scoreboard {
     }
 
     /// Marks what RACK takes for lost. Returns the bytes, and when to look again.
-    pub(super) fn detect(&mut self, now: Instant, in_recovery: bool, smoothed: Duration, segment_size: u64) -> (u64, Option<Instant>) {
+    pub(super) fn detect(
+        &mut self,
+        now: Instant,
+        in_recovery: bool,
+        smoothed: Duration,
+        segment_size: u64,
+    ) -> (u64, Option<Instant>) {
         if self.sacked == 0 && self.outstanding == self.lost {
             return (0, None);
         }

@@ -10,7 +10,7 @@ use super::receiver::{millis, unwrap};
 use super::scoreboard::{Acknowledged, Scoreboard};
 use crate::packet::{self, ACK, Body, Ends, FIN, PSH, Packet, SYN, TcpHeader, View};
 use crate::payload;
-use crate::transport::{End, FlowCounters, SEGMENT};
+use crate::transport::{End, FlowCounters, segment_size};
 
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(200);
 const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -42,9 +42,13 @@ enum Phase {
 enum Recovery {
     None,
     /// Repairing losses until `until` is acknowledged.
-    Fast { until: u64 },
+    Fast {
+        until: u64,
+    },
     /// After a time-out.
-    Slow { until: u64 },
+    Slow {
+        until: u64,
+    },
 }
 
 /// Proportional rate reduction (RFC 6937).
@@ -70,6 +74,7 @@ struct Undo {
 pub struct Sender {
     flow: u16,
     ends: Ends,
+    segment: u16,
     settings: SenderSettings,
     phase: Phase,
     control: Box<dyn Congestion>,
@@ -101,9 +106,10 @@ impl Sender {
         Self {
             flow,
             ends,
+            segment: segment_size(ends),
             settings,
             phase: Phase::Waiting,
-            control: create(settings.algorithm, u64::from(SEGMENT)),
+            control: create(settings.algorithm, u64::from(segment_size(ends))),
             board: Scoreboard::default(),
             acknowledged: 0,
             next: 0,
@@ -151,10 +157,10 @@ impl Sender {
             flags: SYN,
             window: 64_000,
             timestamps: (millis(now), 0),
-            maximum_segment: Some(SEGMENT + 12),
+            maximum_segment: Some(self.segment + 12),
             ..TcpHeader::default()
         };
-        out.push(packet::tcp(self.ends, 0, &header, 0, SEGMENT, |_| {}));
+        out.push(packet::tcp(self.ends, 0, &header, 0, self.segment, |_| {}));
         self.counters.sent += 1;
         self.timer = Some(now + self.retransmission_timeout());
         self.backoff += 1;
@@ -172,10 +178,17 @@ impl Sender {
             ..TcpHeader::default()
         };
         let flow = self.flow;
-        out.push(packet::tcp(self.ends, self.identification, &header, payload, SEGMENT, |room| {
-            payload::fill(flow, from, room);
-        }));
-        let segments = payload.div_ceil(usize::from(SEGMENT)).max(1);
+        out.push(packet::tcp(
+            self.ends,
+            self.identification,
+            &header,
+            payload,
+            self.segment,
+            |room| {
+                payload::fill(flow, from, room);
+            },
+        ));
+        let segments = payload.div_ceil(usize::from(self.segment)).max(1);
         self.identification = self.identification.wrapping_add(segments as u16);
         self.counters.sent += segments as u64;
         if let Some(rate) = self.control.pacing_rate() {
@@ -188,7 +201,7 @@ impl Sender {
     /// Bytes that a super-segment should have: a millisecond's worth, as Linux does.
     fn super_segment(&self, window: u64) -> u64 {
         if !self.settings.super_segments {
-            return u64::from(SEGMENT);
+            return u64::from(self.segment);
         }
         let rate = match (self.control.pacing_rate(), self.smoothed) {
             (Some(rate), _) => rate,
@@ -198,19 +211,19 @@ impl Sender {
             }
             (None, None) => 0.0,
         };
-        let segments = ((rate / 1024.0) as u64 / u64::from(SEGMENT)).clamp(2, 44);
-        segments * u64::from(SEGMENT)
+        let segments = ((rate / 1024.0) as u64 / u64::from(self.segment)).clamp(2, 44);
+        segments * u64::from(self.segment)
     }
 
     fn pump(&mut self, now: Instant, out: &mut Vec<Packet>) {
         if self.phase != Phase::Open {
             return;
         }
-        let segment = u64::from(SEGMENT);
+        let segment = u64::from(self.segment);
         loop {
             let flight = self.board.in_flight();
             let window = match self.reduction {
-                Some(reduction) => flight + reduction.allowance(flight),
+                Some(reduction) => flight + reduction.allowance(flight, segment),
                 None => self.control.window(),
             };
             let lost = self.board.first_lost();
@@ -236,7 +249,9 @@ impl Sender {
                 self.resend(now, from, to, out);
                 continue;
             }
-            let size = self.super_segment(window).min(room.max(segment) / segment * segment);
+            let size = self
+                .super_segment(window)
+                .min(room.max(segment) / segment * segment);
             let to = (self.next + size).min(limit);
             // A segment shorter than the others goes alone, at the end of the stream.
             let mut start = self.next;
@@ -277,10 +292,16 @@ impl Sender {
             return;
         }
         let timeout = self.retransmission_timeout();
-        let probe = self.smoothed.filter(|_| !self.probed && self.recovery == Recovery::None && self.board.has_no_holes());
+        let probe = self
+            .smoothed
+            .filter(|_| !self.probed && self.recovery == Recovery::None && self.board.has_no_holes());
         let wait = probe.map_or(timeout, |smoothed| {
-            let alone = self.board.in_flight() <= u64::from(SEGMENT);
-            let extra = if alone { SHORTEST_TIMEOUT } else { Duration::from_millis(2) };
+            let alone = self.board.in_flight() <= u64::from(self.segment);
+            let extra = if alone {
+                SHORTEST_TIMEOUT
+            } else {
+                Duration::from_millis(2)
+            };
             (2 * smoothed + extra).min(timeout)
         });
         self.timer = Some(now + wait);
@@ -295,7 +316,7 @@ impl Sender {
             self.probed = true;
             let fresh = self.next < self.end().min(self.acknowledged + self.peer_window);
             if fresh {
-                let to = (self.next + u64::from(SEGMENT)).min(self.end());
+                let to = (self.next + u64::from(self.segment)).min(self.end());
                 self.board.send(now, self.next, to);
                 let from = std::mem::replace(&mut self.next, to);
                 self.emit(now, from, to, out);
@@ -327,7 +348,9 @@ impl Sender {
         let offset = |wire: u32, near: u64| unwrap(wire, first, near).max(0) as u64;
         let left = offset(header.acknowledgement, self.acknowledged);
         if left > self.next {
-            self.counters.violations.push(format!("acknowledgement of {left}, sent were {}", self.next));
+            self.counters
+                .violations
+                .push(format!("acknowledgement of {left}, sent were {}", self.next));
             return;
         }
         self.peer_window = u64::from(header.window) << 10;
@@ -353,7 +376,9 @@ impl Sender {
         }
         let smoothed = self.smoothed.unwrap_or(FIRST_TIMEOUT);
         let recovering = self.recovery != Recovery::None;
-        let (lost, again) = self.board.detect(now, recovering, smoothed, u64::from(SEGMENT));
+        let (lost, again) = self
+            .board
+            .detect(now, recovering, smoothed, u64::from(self.segment));
         self.reorder_timer = again;
         self.step_recovery(now, header, &result, lost, repeated);
         self.feed_control(now, &result, before);
@@ -387,11 +412,19 @@ impl Sender {
         }
     }
 
-    fn step_recovery(&mut self, now: Instant, header: &TcpHeader, result: &Acknowledged, lost: u64, repeated: bool) {
+    fn step_recovery(
+        &mut self,
+        now: Instant,
+        header: &TcpHeader,
+        result: &Acknowledged,
+        lost: u64,
+        repeated: bool,
+    ) {
         if let Recovery::Fast { until } | Recovery::Slow { until } = self.recovery {
             // The original arrived before what was sent again could have (Eifel), or all retransmissions were needless.
             let early = result.advanced
-                && (self.undo.stamp).is_some_and(|stamp| (header.timestamps.1.wrapping_sub(stamp) as i32) < 0);
+                && (self.undo.stamp)
+                    .is_some_and(|stamp| (header.timestamps.1.wrapping_sub(stamp) as i32) < 0);
             let needless = repeated && self.undo.stamp.is_some() && self.undo.outstanding <= 0;
             if early || needless {
                 self.counters.undone += 1;
@@ -458,8 +491,7 @@ impl Sender {
 }
 
 impl Reduction {
-    fn allowance(&self, flight: u64) -> u64 {
-        let segment = u64::from(SEGMENT);
+    fn allowance(&self, flight: u64, segment: u64) -> u64 {
         let allowed = if flight > self.threshold {
             (self.delivered * self.threshold).div_ceil(self.flight.max(1))
         } else {
@@ -467,7 +499,11 @@ impl Reduction {
             catch_up.min(self.sent + (self.threshold - flight))
         };
         // The first retransmission always goes.
-        let allowed = if self.sent == 0 { allowed.max(segment) } else { allowed };
+        let allowed = if self.sent == 0 {
+            allowed.max(segment)
+        } else {
+            allowed
+        };
         allowed.saturating_sub(self.sent)
     }
 }
@@ -475,7 +511,9 @@ impl Reduction {
 impl End for Sender {
     fn receive(&mut self, now: Instant, view: &View<'_>, _: &Packet, out: &mut Vec<Packet>) {
         let Body::Tcp(header, _) = &view.body else {
-            self.counters.violations.push("a packet that is no TCP".to_owned());
+            self.counters
+                .violations
+                .push("a packet that is no TCP".to_owned());
             return;
         };
         self.peer_timestamp = header.timestamps.0;
@@ -497,7 +535,9 @@ impl End for Sender {
         if self.reorder_timer.is_some_and(|deadline| deadline <= now) {
             let smoothed = self.smoothed.unwrap_or(FIRST_TIMEOUT);
             let recovering = self.recovery != Recovery::None;
-            let (lost, again) = self.board.detect(now, recovering, smoothed, u64::from(SEGMENT));
+            let (lost, again) = self
+                .board
+                .detect(now, recovering, smoothed, u64::from(self.segment));
             self.reorder_timer = again.map(|again| again.max(now + Duration::from_micros(100)));
             self.step_recovery(now, &TcpHeader::default(), &Acknowledged::default(), lost, false);
         }
@@ -518,7 +558,10 @@ impl End for Sender {
         let paced = self.paced_until.filter(|_| {
             self.phase == Phase::Open && (self.board.first_lost().is_some() || self.next < self.end())
         });
-        [self.timer, self.reorder_timer, paced].into_iter().flatten().min()
+        [self.timer, self.reorder_timer, paced]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn count(&self, counters: &mut FlowCounters) {
@@ -529,7 +572,9 @@ impl End for Sender {
         counters.reductions += self.counters.reductions;
         counters.undone += self.counters.undone;
         counters.window = self.control.window();
-        counters.violations.extend(self.counters.violations.iter().cloned());
+        counters
+            .violations
+            .extend(self.counters.violations.iter().cloned());
     }
 
     fn stop(&mut self) {

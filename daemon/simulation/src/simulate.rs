@@ -1,0 +1,104 @@
+//! Runs a scenario from beginning to end: weather, drain, a time of quiet, judgement.
+
+use std::io::Write;
+use std::time::Duration;
+
+use sennit_engine::settings::Mode;
+use sennit_engine::time::Instant;
+
+use crate::invariants::Watch;
+use crate::report::Report;
+use crate::scenario::Scenario;
+use crate::setup::{Setup, Side};
+use crate::trace;
+use crate::world::{World, engine};
+
+/// Time after the drain in which nothing should happen any more.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// What a caller changes of a scenario.
+#[derive(Default)]
+pub struct Options<'a> {
+    /// Another length.
+    pub seconds: Option<f64>,
+    /// Another mode.
+    pub mode: Option<Mode>,
+    /// No tunnel: all flows over this WAN.
+    pub direct: Option<usize>,
+    /// Where state is written, every 10 ms one line of JSON.
+    pub trace: Option<&'a mut dyn Write>,
+}
+
+/// Runs `scenario` with `seed`.
+///
+/// # Errors
+/// The trace could not be written.
+pub fn simulate(scenario: &Scenario, seed: u64, options: Options<'_>) -> std::io::Result<Report> {
+    let mut setup = (scenario.setup)(seed);
+    if let Some(seconds) = options.seconds {
+        setup.length = Duration::from_secs_f64(seconds);
+    }
+    if let Some(mode) = options.mode {
+        setup.mode = mode;
+    }
+    if let Some(wan) = options.direct {
+        setup = setup.directly(wan);
+    }
+    let (world, mut report) = run(
+        &scenario.name,
+        setup,
+        seed,
+        options.direct.is_none(),
+        options.trace,
+    )?;
+    if options.direct.is_none() && options.seconds.is_none() && !world.is_aborted() {
+        report.targets = (scenario.targets)(&report);
+    }
+    Ok(report)
+}
+
+fn run(
+    name: &str,
+    setup: Setup,
+    seed: u64,
+    tunnel: bool,
+    mut out: Option<&mut dyn Write>,
+) -> std::io::Result<(World, Report)> {
+    let make = tunnel.then(|| engine(&setup, seed));
+    let (length, drain) = (setup.length, setup.drain);
+    let mut watch = Watch::new(&setup);
+    let mut world = World::new(setup, seed, make);
+    let mut failure = None;
+    let mut sampled = |sample: &crate::world::Sample<'_>| {
+        watch.look(sample);
+        if let Some(out) = &mut out
+            && let Err(error) = trace::write(out, sample)
+        {
+            failure.get_or_insert(error);
+        }
+    };
+    world.run(Instant::ZERO + length, &mut sampled);
+    let at_end = Side::BOTH.map(|side| world.knowledge(side));
+    let mut report = Report::new(name, seed, &world, length, &at_end);
+    world.stop_flows();
+    world.run(Instant::ZERO + length + drain, &mut sampled);
+    let offered = |world: &World| -> u64 {
+        world
+            .links()
+            .iter()
+            .flatten()
+            .map(|link| link.statistics().offered)
+            .sum()
+    };
+    let before = offered(&world);
+    world.run(Instant::ZERO + length + drain + QUIET, &mut sampled);
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    report.violations = world.take_violations();
+    let idle = (offered(&world) - before, QUIET);
+    report.violations.extend(watch.judge(&world, &at_end, idle));
+    report.hash = world.hash();
+    report.finish(&world);
+    Ok((world, report))
+}
