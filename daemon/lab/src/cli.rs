@@ -10,7 +10,7 @@ use crate::link::cellular::CELLS;
 use crate::scenario::Scenario;
 use crate::series::{ScenarioReport, Wishes, series};
 use crate::verdict::Standing;
-use crate::{Error, Exit, Result, interrupt, namespace, plot, report};
+use crate::{Error, Exit, Result, interrupt, namespace, plot, report, verify};
 
 /// A network lab: emulated links, scenarios and measurements for the bonding daemon sennit.
 #[derive(Parser)]
@@ -41,6 +41,12 @@ enum Command {
     Bench {
         #[command(flatten)]
         options: Options,
+    },
+    /// Is an emulated link what was asked for: rate, delay, loss, order.
+    Verify {
+        /// Seconds of full load for each link.
+        #[arg(long, value_parser = seconds, default_value_t = 5.0)]
+        seconds: f64,
     },
     /// The shipped packet-delivery traces and their statistics.
     Traces {
@@ -148,6 +154,7 @@ fn execute(command: Command) -> Result<Exit> {
             Scenario::all()?.into_iter().filter(|one| one.bench).collect(),
             options,
         ),
+        Command::Verify { seconds } => verify(seconds),
         Command::Traces { write } => traces(write.as_deref()),
         Command::Clean { all } => {
             for name in namespace::clean(all) {
@@ -156,6 +163,27 @@ fn execute(command: Command) -> Result<Exit> {
             Ok(Exit::Ok)
         }
     }
+}
+
+fn verify(seconds: f64) -> Result<Exit> {
+    namespace::clean(false);
+    let checks = verify::verify(&verify::LINKS, seconds, &mut |line| Printer.talk(line))?;
+    for check in &checks {
+        Printer.data(&format!(
+            "{:<8} {:<42} asked {:>9.4}, measured {:>9.4} {} (± {:.4})\n",
+            if check.holds() { "holds" } else { "DIFFERS" },
+            check.name,
+            check.asked,
+            check.measured,
+            check.unit,
+            check.tolerance
+        ));
+    }
+    Ok(if checks.iter().all(verify::Check::holds) {
+        Exit::Ok
+    } else {
+        Exit::Missed
+    })
 }
 
 fn traces(folder: Option<&Path>) -> Result<Exit> {

@@ -34,6 +34,19 @@ impl Histogram {
         self.largest = self.largest.max(value);
     }
 
+    /// Counts all that another one has counted.
+    pub fn merge(&mut self, other: &Self) {
+        if self.bins.len() < other.bins.len() {
+            self.bins.resize(other.bins.len(), 0);
+        }
+        for (to, from) in self.bins.iter_mut().zip(&other.bins) {
+            *to += from;
+        }
+        self.count += other.count;
+        self.sum += other.sum;
+        self.largest = self.largest.max(other.largest);
+    }
+
     /// How many were counted.
     pub fn count(&self) -> u64 {
         self.count

@@ -25,5 +25,6 @@ pub mod time;
 pub mod topology;
 pub mod traffic;
 pub mod verdict;
+pub mod verify;
 
 pub use error::{Error, Exit, Result};

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::emulator::{BIN, LinkReport, Way};
+use crate::histogram::Histogram;
 use crate::time::Nanos;
 use crate::traffic::bulk::BulkReport;
 use crate::traffic::page::Page;
@@ -238,10 +239,11 @@ pub fn link(measures: &mut Measures, name: &str, report: &LinkReport, span: Nano
             megabits(counters.bytes_out, span),
         );
         measures.add(format!("{prefix}losses"), "", counters.losses as f64);
+        let dropped = (counters.queue_drops + counters.policer_drops) as f64;
         measures.add(
-            format!("{prefix}queue_drops"),
+            format!("{prefix}drop_share"),
             "",
-            (counters.queue_drops + counters.policer_drops) as f64,
+            dropped / counters.frames_in.max(1) as f64,
         );
         measures.add(
             format!("{prefix}added_p50"),
@@ -254,6 +256,16 @@ pub fn link(measures: &mut Measures, name: &str, report: &LinkReport, span: Nano
             direction.added_delay.quantile(0.99).millis(),
         );
     }
+}
+
+/// Figures of all links together, one way: what waiting in their queues and their variation added.
+pub fn links(measures: &mut Measures, reports: &[LinkReport], way: Way) {
+    let mut added = Histogram::new();
+    reports
+        .iter()
+        .for_each(|report| added.merge(&report.way(way).added_delay));
+    measures.add("links.added_p50", "ms", added.quantile(0.5).millis());
+    measures.add("links.added_p99", "ms", added.quantile(0.99).millis());
 }
 
 /// Bytes of one direction of a link in bins of [`BIN`], from `start` on.

@@ -126,7 +126,7 @@ pub fn series(
                 // What has no modes is run once, not once a mode.
                 let modes_before = scenario.variants[..number]
                     .iter()
-                    .any(|before| before.way == variant.way && before.congestion == variant.congestion);
+                    .any(|before| before.alike(variant));
                 if (*kind != Kind::Sennit && modes_before)
                     || absent.iter().any(|(name, _)| name == kind.name())
                 {

@@ -79,6 +79,13 @@ fn value(report: &ScenarioReport, goal: &Goal, variant: &Variant) -> Option<f64>
     match goal.relative_to.as_deref() {
         None => Some(value),
         Some("ideal") => Some(value / report.scenario.ideal(variant.way)),
+        Some("one flow") => {
+            let one = Variant {
+                flows: 1,
+                ..variant.clone()
+            };
+            Some(value / in_variant(report, &one, &goal.contestant)?.value(&goal.measure)?)
+        }
         Some(other) => Some(value / in_variant(report, variant, other)?.value(&goal.measure)?),
     }
 }
@@ -93,8 +100,7 @@ pub fn in_variant<'a>(
         report.entries.iter().find(|entry| {
             entry.contestant == contestant
                 && !contestant.starts_with(Kind::Sennit.name())
-                && entry.variant.way == variant.way
-                && entry.variant.congestion == variant.congestion
+                && entry.variant.alike(variant)
         })
     })
 }

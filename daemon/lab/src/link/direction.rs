@@ -126,6 +126,14 @@ impl<F: Clone> Direction<F> {
         }
     }
 
+    /// Counts and follows its trace from the beginning again; what is in the queue or on the way stays.
+    pub fn begin(&mut self, now: Nanos) {
+        self.advance(now);
+        self.started = now;
+        self.opportunity = 0;
+        self.counters = Counters::default();
+    }
+
     /// What went through so far.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -347,4 +355,195 @@ impl<F: Clone> Direction<F> {
 
 fn billionths(bytes: u32) -> u64 {
     u64::from(bytes) * 8_000_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::{Jitter, Loss, Policer, Reorder, Trace};
+
+    const MILLI: u64 = 1_000_000;
+
+    fn shape(service: Service) -> Shape {
+        Shape {
+            service,
+            delay: Nanos(10 * MILLI),
+            queue_bytes: 15_140,
+            ..Shape::default()
+        }
+    }
+
+    /// Sends full frames at these times (ms), and returns number and time (ms) of what comes out.
+    fn carried(link: &mut Direction<usize>, times: &[f64]) -> Vec<(usize, f64)> {
+        for (number, time) in times.iter().enumerate() {
+            link.arrive(Nanos::from_millis(*time), 1514, number);
+        }
+        drained(link)
+    }
+
+    fn drained(link: &mut Direction<usize>) -> Vec<(usize, f64)> {
+        let mut out = Vec::new();
+        let end = Nanos(60_000 * MILLI);
+        link.advance(end);
+        while let Some(delivery) = link.deliver(end) {
+            out.push((delivery.frame, delivery.due.millis()));
+        }
+        out
+    }
+
+    #[test]
+    fn a_frame_takes_its_time_on_the_wire_and_then_the_delay() {
+        // 1514 bytes at 12.112 Mbit/s are 1 ms.
+        let mut link = Direction::new(shape(Service::Rate(12_112_000)), 1, 0, Nanos::ZERO);
+        assert_eq!(
+            carried(&mut link, &[0.0, 0.0, 5.0]),
+            [(0, 11.0), (1, 12.0), (2, 16.0)]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_the_queue_is_dropped_at_its_tail() {
+        let mut link = Direction::new(shape(Service::Rate(12_112_000)), 1, 0, Nanos::ZERO);
+        let out = carried(&mut link, &[0.0; 15]);
+        assert_eq!(out.len(), 10);
+        assert_eq!(link.counters().queue_drops, 5);
+    }
+
+    #[test]
+    fn a_new_rate_holds_for_what_is_left_of_a_frame() {
+        let mut link = Direction::new(shape(Service::Rate(12_112_000)), 1, 0, Nanos::ZERO);
+        link.arrive(Nanos::ZERO, 1514, 0);
+        link.change(Nanos(MILLI / 2), Change::Rate(1_211_200));
+        assert_eq!(drained(&mut link), [(0, 15.5)]);
+    }
+
+    #[test]
+    fn silence_swallows_what_is_on_the_way_too() {
+        let mut link = Direction::new(shape(Service::Rate(12_112_000)), 1, 0, Nanos::ZERO);
+        link.arrive(Nanos::ZERO, 1514, 0);
+        link.change(Nanos(5 * MILLI), Change::Silence);
+        link.arrive(Nanos(6 * MILLI), 1514, 1);
+        link.change(Nanos(7 * MILLI), Change::Heal);
+        link.arrive(Nanos(8 * MILLI), 1514, 2);
+        assert_eq!(drained(&mut link), [(2, 19.0)]);
+        assert_eq!(link.counters().outage_drops, 2);
+    }
+
+    #[test]
+    fn a_trace_carries_a_frame_an_opportunity_and_unused_ones_are_lost() {
+        let trace = Trace::parse("1\n2\n3\n10\n").expect("right");
+        let mut link = Direction::new(shape(Service::Trace(trace)), 1, 0, Nanos::ZERO);
+        assert_eq!(
+            carried(&mut link, &[0.0, 2.5, 2.6]),
+            [(0, 11.0), (1, 13.0), (2, 20.0)]
+        );
+    }
+
+    #[test]
+    fn small_frames_share_an_opportunity_of_a_trace() {
+        let trace = Trace::parse("1\n2\n10\n").expect("right");
+        let mut link = Direction::new(shape(Service::Trace(trace)), 1, 0, Nanos::ZERO);
+        for number in 0..4 {
+            link.arrive(Nanos::ZERO, 700, number);
+        }
+        // 1514 bytes: two frames and 114 bytes of the third.
+        assert_eq!(drained(&mut link), [(0, 11.0), (1, 11.0), (2, 12.0), (3, 12.0)]);
+    }
+
+    #[test]
+    fn jitter_keeps_the_order_and_reordering_does_not() {
+        let times: Vec<f64> = (0..200).map(|number| f64::from(number) * 2.0).collect();
+        let wander = Jitter::Wander {
+            spread: Nanos(20 * MILLI),
+            memory: Nanos(5 * MILLI),
+        };
+        let mut link = Direction::new(
+            Shape {
+                jitter: wander,
+                ..shape(Service::Rate(12_112_000))
+            },
+            1,
+            0,
+            Nanos::ZERO,
+        );
+        assert!(
+            carried(&mut link, &times)
+                .windows(2)
+                .all(|pair| pair[0].0 < pair[1].0)
+        );
+        let reorder = Some(Reorder {
+            share: 0.1,
+            by: Nanos(30 * MILLI),
+        });
+        let mut link = Direction::new(
+            Shape {
+                reorder,
+                ..shape(Service::Rate(12_112_000))
+            },
+            1,
+            0,
+            Nanos::ZERO,
+        );
+        assert!(
+            carried(&mut link, &times)
+                .windows(2)
+                .any(|pair| pair[0].0 > pair[1].0)
+        );
+    }
+
+    #[test]
+    fn a_policer_passes_its_burst_and_then_its_rate() {
+        let policer = Some(Policer {
+            rate: 1_211_200,
+            burst_bytes: 3028,
+        });
+        let mut link = Direction::new(
+            Shape {
+                policer,
+                ..shape(Service::Unlimited)
+            },
+            1,
+            0,
+            Nanos::ZERO,
+        );
+        // Two at once, then one each 10 ms.
+        let out = carried(&mut link, &[0.0, 0.0, 0.0, 5.0, 10.0, 15.0, 20.0]);
+        assert_eq!(
+            out.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+            [0, 1, 4, 6]
+        );
+    }
+
+    #[test]
+    fn the_same_seed_loses_the_same_frames() {
+        let times: Vec<f64> = (0..500).map(f64::from).collect();
+        let lossy = Shape {
+            loss: Loss::Random(0.1),
+            duplicate: 0.05,
+            ..shape(Service::Rate(12_112_000))
+        };
+        let run = |seed| carried(&mut Direction::new(lossy.clone(), seed, 0, Nanos::ZERO), &times);
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+    }
+
+    #[test]
+    fn the_next_delivery_is_never_foretold_too_late() {
+        let trace = Trace::parse("3\n4\n9\n").expect("right");
+        for service in [
+            Service::Unlimited,
+            Service::Rate(1_000_000),
+            Service::Trace(trace),
+        ] {
+            let mut link = Direction::new(shape(service), 1, 0, Nanos::ZERO);
+            link.arrive(Nanos(MILLI), 1514, 0);
+            let foretold = link.next_delivery().expect("something waits");
+            let (_, due) = drained(&mut link)[0];
+            assert!(
+                foretold.millis() <= due,
+                "foretold {} ms, due {due} ms",
+                foretold.millis()
+            );
+        }
+    }
 }

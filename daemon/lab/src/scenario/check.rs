@@ -89,19 +89,28 @@ fn checked(name: &str, raw: RawScenario, folder: &Path) -> Result<Scenario, Wron
     let mut variants = Vec::new();
     for direction in &raw.directions {
         for congestion in &raw.congestion {
-            for mode in &raw.modes {
-                variants.push(Variant {
-                    way: way("directions", direction)?,
-                    congestion: self::congestion("congestion", congestion)?,
-                    mode: mode.clone(),
-                });
+            for flows in &raw.flows {
+                within("flows", *flows as f64, 1.0, 1000.0)?;
+                variants.extend(raw.modes.iter().map(|mode| (direction, congestion, *flows, mode)));
             }
         }
     }
+    let variants: Result<Vec<_>, Wrong> = variants
+        .into_iter()
+        .map(|(direction, congestion, flows, mode)| {
+            Ok(Variant {
+                way: way("directions", direction)?,
+                congestion: self::congestion("congestion", congestion)?,
+                mode: mode.clone(),
+                flows,
+            })
+        })
+        .collect();
+    let variants = variants?;
     if variants.is_empty() {
         return Err((
             "directions".into(),
-            "directions, congestion and modes need at least one entry each".into(),
+            "directions, congestion, flows and modes need at least one entry each".into(),
         ));
     }
     let mut events = events?;
@@ -218,12 +227,8 @@ fn trace(name: &str, folder: &Path) -> Result<Trace, String> {
 }
 
 fn bulk(raw: &RawBulk, links: usize) -> Result<Bulk, Wrong> {
-    if !(1..=1000).contains(&raw.flows) {
-        return Err((
-            "bulk".into(),
-            format!("flows = {} is not within 1 to 1000", raw.flows),
-        ));
-    }
+    raw.flows
+        .map_or(Ok(()), |flows| within("bulk: flows", flows as f64, 1.0, 1000.0))?;
     Ok(Bulk {
         flows: raw.flows,
         way: raw
@@ -378,5 +383,68 @@ fn within(place: &str, value: f64, low: f64, high: f64) -> Result<(), Wrong> {
         Ok(())
     } else {
         Err((place.to_owned(), format!("{value} is not within {low} to {high}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::scenario::SHIPPED;
+
+    fn parse(text: &str) -> Result<Scenario> {
+        Scenario::parse("test", text, Path::new("."))
+    }
+
+    #[test]
+    fn all_shipped_scenarios_are_in_order_and_none_is_forgotten() {
+        assert_eq!(Scenario::all().expect("they parse").len(), SHIPPED.len());
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        assert_eq!(
+            std::fs::read_dir(folder).expect("readable").count(),
+            SHIPPED.len()
+        );
+    }
+
+    #[test]
+    fn errors_name_the_place_and_what_would_be_right() {
+        let link = "title = \"x\"\n[[link]]\nboth = { rate = 1 }\n";
+        for (text, wrong) in [
+            ("title = \"x\"\n", "link: 1 to 16 are needed"),
+            (
+                &format!("{link}[[bulk]]\nfrom = \"moon\"\n"),
+                "bulk: from = moon is none of client, lan, neighbour0",
+            ),
+            (
+                &format!("{link}[[event]]\nat = 1.0\nlink = 1\naction = \"heal\"\n"),
+                "there is no link 1; the first is 0",
+            ),
+            (
+                &format!("{link}[[goal]]\nmeasure = \"x\"\n"),
+                "needs at_least or at_most",
+            ),
+            (
+                "title = \"x\"\n[[link]]\nboth = { rate = 1, burst = 2 }\n",
+                "link 0 up: burst needs a loss",
+            ),
+            (
+                "title = \"x\"\n[[link]]\nboth = { rat = 1 }\n",
+                "unknown field `rat`",
+            ),
+        ] {
+            let error = parse(text).expect_err("wrong on purpose").to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_ideal_counts_loss_and_headers() {
+        let scenario = parse(
+            "title = \"x\"\n[[link]]\nboth = { rate = 50, loss = 0.01 }\nup = { rate = 2 }\n[[link]]\nboth = { rate = 50 }\n",
+        )
+        .expect("right");
+        assert!((scenario.ideal(Way::Down) - 99.5 * 1448.0 / 1514.0).abs() < 1e-6);
+        assert!((scenario.ideal(Way::Up) - 51.98 * 1448.0 / 1514.0).abs() < 1e-6);
     }
 }

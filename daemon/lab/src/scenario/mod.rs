@@ -60,12 +60,26 @@ pub struct Variant {
     pub congestion: String,
     /// The mode of a bond.
     pub mode: String,
+    /// How many bulk flows at once.
+    pub flows: usize,
+}
+
+impl Variant {
+    /// Whether two differ in nothing but the mode, which means something to a bond only.
+    pub fn alike(&self, other: &Self) -> bool {
+        (self.way, &self.congestion, self.flows) == (other.way, &other.congestion, other.flows)
+    }
 }
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let way = if self.way == Way::Up { "up" } else { "down" };
-        write!(f, "{way} {} {}", self.congestion, self.mode)
+        write!(f, "{way} {} {}", self.congestion, self.mode)?;
+        if self.flows > 1 {
+            write!(f, " {} flows", self.flows)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -84,8 +98,8 @@ pub enum Host {
 /// Bulk transfers of a scenario.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bulk {
-    /// Flows at once.
-    pub flows: usize,
+    /// Flows at once; those of the variant if none.
+    pub flows: Option<usize>,
     /// Which way; that of the variant if none.
     pub way: Option<Way>,
     /// Congestion control; that of the variant if none.
@@ -181,7 +195,8 @@ pub struct Goal {
     pub contestant: String,
     /// Only in this mode, if one is named.
     pub mode: Option<String>,
-    /// The same measure of another contestant, by which it is divided; `ideal` is what the links can carry.
+    /// The same measure of another contestant, by which it is divided; `ideal` is what the links can carry, and
+    /// `one flow` is the same contestant with one flow.
     pub relative_to: Option<String>,
     /// Another measure of the same run, which is subtracted.
     pub minus: Option<String>,
@@ -238,6 +253,9 @@ impl Scenario {
     pub fn ideal_of(&self, link: usize, way: Way) -> f64 {
         let shape = self.links[link].way(way);
         let rate = shape.service.mean_rate(Nanos::from_secs(self.seconds));
+        let rate = shape
+            .policer
+            .map_or(rate, |policer| rate.min(policer.rate as f64));
         rate * (1.0 - shape.loss.share()) * 1448.0 / 1514.0 / 1e6
     }
 

@@ -24,6 +24,8 @@ pub(super) struct RawScenario {
     pub(super) congestion: Vec<String>,
     #[serde(default = "speed")]
     pub(super) modes: Vec<String>,
+    #[serde(default = "one")]
+    pub(super) flows: Vec<usize>,
     #[serde(default)]
     pub(super) link: Vec<RawLink>,
     #[serde(default)]
@@ -93,8 +95,7 @@ impl RawShape {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawBulk {
-    #[serde(default = "one")]
-    pub(super) flows: usize,
+    pub(super) flows: Option<usize>,
     pub(super) direction: Option<String>,
     pub(super) congestion: Option<String>,
     #[serde(default)]
@@ -155,8 +156,8 @@ fn repeat() -> u32 {
     3
 }
 
-fn one() -> usize {
-    1
+fn one() -> Vec<usize> {
+    vec![1]
 }
 
 fn probe_bytes() -> usize {

@@ -7,7 +7,46 @@ macro_rules! files {
 }
 
 /// Name and text of each shipped scenario, in the order of the report.
-pub const SHIPPED: &[(&str, &str)] = files!("scenarios", ".toml", "equal", "quick");
+pub const SHIPPED: &[(&str, &str)] = files!(
+    "scenarios",
+    ".toml",
+    "equal",
+    "unequal",
+    "unequal-three",
+    "lossy-one-05",
+    "lossy-one-1",
+    "lossy-one-3",
+    "lossy-both",
+    "lossy-bursts",
+    "radio",
+    "policer",
+    "small-buffer",
+    "rate-drop",
+    "cellular",
+    "death",
+    "death-fast",
+    "death-slow",
+    "death-redundant",
+    "death-redundant-load",
+    "unplugged",
+    "healed",
+    "flapping",
+    "turns-lossy",
+    "turns-slow",
+    "no-false-alarm",
+    "latency",
+    "neighbour",
+    "many-flows",
+    "page",
+    "narrow-uplink",
+    "lan",
+    "killed",
+    "reduced-speed",
+    "reduced-unequal",
+    "reduced-lossy",
+    "reduced-death",
+    "quick",
+);
 
 /// Name and text of each shipped packet-delivery trace.
 pub const TRACES: &[(&str, &str)] = files!("traces", ".trace", "car", "street", "room");

@@ -1,6 +1,7 @@
 //! What is sent over the links and contestants, by ordinary sockets of the kernel, and what arrives of it.
 
 pub mod bulk;
+pub mod flood;
 pub mod page;
 pub mod probe;
 mod socket;

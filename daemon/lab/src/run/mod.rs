@@ -1,26 +1,25 @@
 //! One run: build the network, start a contestant, send the traffic, let the events happen, and judge the conditions.
 
+mod conditions;
+mod flows;
+
 use crate::Result;
 use crate::contestant::{Kind, Started, Tools};
 use crate::emulator::{Emulator, Report, Way};
 use crate::interrupt;
 use crate::link::Change;
-use crate::machine::{self, Machine, Strain};
+use crate::machine::Machine;
 use crate::measure::{self, Measures, link_bins};
-use crate::namespace::Namespace;
-use crate::scenario::{Action, Bulk, Event, Host, Scenario, Side, Variant};
+use crate::scenario::{Action, Event, Scenario, Side, Variant};
 use crate::sys::clock;
 use crate::time::Nanos;
-use crate::topology::{Plan, SERVER, Topology, wan_interface};
-use crate::traffic::bulk::{self, BulkPlan, BulkReport};
-use crate::traffic::page::{self, Page, PagePlan};
-use crate::traffic::probe::{self, ProbePlan, ProbeReport};
-use crate::traffic::{Reach, Running, Window};
+use crate::topology::{Plan, Topology, wan_interface};
+use crate::traffic::Window;
+use crate::traffic::bulk::{self, BulkReport};
+use crate::traffic::probe::{self, ProbeReport};
 
-/// Most time between a frame's due time and its delivery, for 99 of 100.
-const MOST_LATENESS: Nanos = Nanos(1_000_000);
-/// Most processor time that the machine's host may take away.
-const MOST_STEAL: f64 = 0.02;
+use conditions::{condition_notes, congestion_notes, drops, judge};
+use flows::{Seen, Traffic, neighbours_traffic, own_traffic};
 
 /// What is fixed for one run.
 #[derive(Clone, Debug)]
@@ -65,22 +64,6 @@ pub struct Timeline {
     pub events: Vec<(f64, String)>,
 }
 
-/// Traffic of one reach (or of a neighbour).
-#[derive(Default)]
-struct Traffic {
-    bulks: Vec<Running<BulkReport>>,
-    probes: Vec<Running<ProbeReport>>,
-    pages: Vec<Running<Vec<Page>>>,
-}
-
-/// What was seen of it.
-#[derive(Default)]
-struct Seen {
-    bulks: Vec<BulkReport>,
-    probes: Vec<ProbeReport>,
-    pages: Vec<Page>,
-}
-
 /// Does one run.
 pub fn run(settings: &Settings<'_>) -> Result<Vec<Outcome>> {
     let Settings {
@@ -115,6 +98,8 @@ pub fn run(settings: &Settings<'_>) -> Result<Vec<Outcome>> {
         .map(|reach| own_traffic(&topology, scenario, variant, reach, window))
         .collect();
     let (own, others) = (own?, neighbours_traffic(&topology, scenario, variant, window)?);
+    clock::sleep_until(window.start);
+    emulator.begin();
     let events = happen(&scenario.events, &topology, &emulator, &mut started, window)?;
     let process_cpu = cpu_of(&started);
     let strain = Machine::now().since(&before);
@@ -126,7 +111,7 @@ pub fn run(settings: &Settings<'_>) -> Result<Vec<Outcome>> {
     let mut notes = condition_notes(
         &report,
         &strain,
-        report.cpu - lab_cpu_before.min(report.cpu),
+        report.cpu.saturating_sub(lab_cpu_before),
         &tunnel_drops,
     );
     let mut invalid = judge(scenario, &report, &strain);
@@ -176,6 +161,9 @@ pub fn run(settings: &Settings<'_>) -> Result<Vec<Outcome>> {
                 );
             }
         }
+        if !multiple && !report.links.is_empty() {
+            measure::links(&mut measures, &report.links, variant.way);
+        }
         for (wan, link) in report.links.iter().enumerate() {
             let name = wan_interface(wan);
             if !multiple || name == reach.name {
@@ -216,148 +204,6 @@ pub fn run(settings: &Settings<'_>) -> Result<Vec<Outcome>> {
         outcome.notes.clone_from(&notes);
     }
     Ok(outcomes)
-}
-
-impl Traffic {
-    fn finish(self) -> Result<Seen> {
-        let bulks: Result<Vec<_>> = self.bulks.into_iter().map(Running::finish).collect();
-        let probes: Result<Vec<_>> = self.probes.into_iter().map(Running::finish).collect();
-        let pages: Result<Vec<_>> = self.pages.into_iter().map(Running::finish).collect();
-        Ok(Seen {
-            bulks: bulks?,
-            probes: probes?,
-            pages: pages?.concat(),
-        })
-    }
-
-    fn add_bulk(
-        &mut self,
-        from: &Namespace,
-        to: &Namespace,
-        reach: &Reach,
-        bulk: &Bulk,
-        variant: &Variant,
-        window: Window,
-    ) -> Result<()> {
-        let plan = BulkPlan {
-            way: bulk.way.unwrap_or(variant.way),
-            flows: bulk.flows,
-            congestion: bulk
-                .congestion
-                .clone()
-                .unwrap_or_else(|| variant.congestion.clone()),
-        };
-        let window = Window {
-            start: window.start + bulk.start,
-            end: window.end,
-        };
-        self.bulks
-            .push(bulk::start(from, to, reach.clone(), plan, window)?);
-        Ok(())
-    }
-
-    fn add_probe(
-        &mut self,
-        from: &Namespace,
-        to: &Namespace,
-        reach: &Reach,
-        probe: &crate::scenario::Probe,
-        window: Window,
-    ) -> Result<()> {
-        let plan = ProbePlan {
-            name: probe.name.clone(),
-            per_second: probe.per_second,
-            bytes: probe.bytes,
-        };
-        let window = Window {
-            start: window.start + probe.start,
-            end: window.end,
-        };
-        self.probes
-            .push(probe::start(from, to, reach.clone(), plan, window)?);
-        Ok(())
-    }
-}
-
-/// Traffic that the contestant carries.
-fn own_traffic(
-    topology: &Topology,
-    scenario: &Scenario,
-    variant: &Variant,
-    reach: &Reach,
-    window: Window,
-) -> Result<Traffic> {
-    let host = |host: Host| match host {
-        Host::Client => Some((&topology.client, reach.clone())),
-        // A LAN host knows nothing of the client's interfaces.
-        Host::Lan => Some((
-            &topology.lan,
-            Reach {
-                device: None,
-                ..reach.clone()
-            },
-        )),
-        Host::Neighbour(_) => None,
-    };
-    let mut traffic = Traffic::default();
-    for bulk in &scenario.bulks {
-        if let Some((from, reach)) = host(bulk.host) {
-            traffic.add_bulk(from, &topology.server, &reach, bulk, variant, window)?;
-        }
-    }
-    for probe in &scenario.probes {
-        if let Some((from, reach)) = host(probe.host) {
-            traffic.add_probe(from, &topology.server, &reach, probe, window)?;
-        }
-    }
-    for page in &scenario.pages {
-        if let Some((from, reach)) = host(page.host) {
-            let plan = PagePlan {
-                congestion: variant.congestion.clone(),
-                seed: 1,
-            };
-            let window = Window {
-                start: window.start + page.start,
-                end: window.end,
-            };
-            traffic
-                .pages
-                .push(page::start(from, &topology.server, reach, plan, window)?);
-        }
-    }
-    Ok(traffic)
-}
-
-/// Traffic of hosts that do not use it.
-fn neighbours_traffic(
-    topology: &Topology,
-    scenario: &Scenario,
-    variant: &Variant,
-    window: Window,
-) -> Result<Traffic> {
-    let mut traffic = Traffic::default();
-    for (wan, from) in &topology.neighbours {
-        let reach = Reach {
-            name: format!("neighbour{wan}"),
-            target: SERVER.into(),
-            device: None,
-        };
-        for bulk in scenario
-            .bulks
-            .iter()
-            .filter(|bulk| bulk.host == Host::Neighbour(*wan))
-        {
-            traffic.add_bulk(from, &topology.server, &reach, bulk, variant, window)?;
-        }
-        for probe in scenario
-            .probes
-            .iter()
-            .filter(|probe| probe.host == Host::Neighbour(*wan))
-        {
-            traffic.add_probe(from, &topology.server, &reach, probe, window)?;
-        }
-    }
-    Ok(traffic)
 }
 
 /// Lets the events happen, and returns at the end of the window what happened when.
@@ -424,101 +270,6 @@ pub fn describe(action: &Action) -> String {
         Action::Kill(side) => format!("{side} killed"),
         Action::Restart(side) => format!("{side} started"),
     }
-}
-
-/// Conditions under which a run does not count.
-fn judge(scenario: &Scenario, report: &Report, strain: &Strain) -> Vec<String> {
-    let mut invalid = Vec::new();
-    let late = report.lateness.quantile(0.99);
-    if late > MOST_LATENESS {
-        invalid.push(format!(
-            "the emulator was late: 99 of 100 frames within {:.2} ms, not 1 ms",
-            late.millis()
-        ));
-    }
-    if report.socket_drops > 0 {
-        invalid.push(format!(
-            "{} frames were dropped at the emulator's sockets",
-            report.socket_drops
-        ));
-    }
-    if report.oversize > 0 {
-        invalid.push(format!(
-            "{} frames were longer than any wire carries (segmentation offload)",
-            report.oversize
-        ));
-    }
-    if strain.steal > MOST_STEAL {
-        invalid.push(format!(
-            "the machine's host took {:.1} % of the processors away",
-            strain.steal * 100.0
-        ));
-    }
-    if strain.softnet_drops > 0 && !scenario.bare {
-        invalid.push(format!(
-            "{} packets were dropped in the kernel's backlog",
-            strain.softnet_drops
-        ));
-    }
-    invalid
-}
-
-fn condition_notes(
-    report: &Report,
-    strain: &Strain,
-    emulator_cpu: u64,
-    tunnel_drops: &[String],
-) -> Vec<String> {
-    let mut notes = vec![format!(
-        "emulator: 99 of 100 frames within {:.2} ms of their time, mean {:.3} ms{}; {:.1} s of processor time, the \
-         lab as a whole {:.1} s; steal {:.1} %",
-        report.lateness.quantile(0.99).millis(),
-        report.lateness.mean().millis(),
-        if report.real_time {
-            ""
-        } else {
-            " (no real-time priority)"
-        },
-        emulator_cpu as f64 / 1e9,
-        strain.lab_cpu,
-        strain.steal * 100.0
-    )];
-    notes.extend_from_slice(tunnel_drops);
-    if report.send_failures > 0 {
-        notes.push(format!(
-            "{} frames found their interface down",
-            report.send_failures
-        ));
-    }
-    notes
-}
-
-/// What flows really ran; another congestion control than asked for makes the run not valid.
-fn congestion_notes(reports: &[&BulkReport], invalid: &mut Vec<String>) -> Vec<String> {
-    let mut notes = Vec::new();
-    for report in reports {
-        let asked = &report.plan.congestion;
-        for flow in &report.flows {
-            let (client, server) = (&flow.client_congestion, &flow.server_congestion);
-            if client != asked || server != asked {
-                invalid.push(format!(
-                    "a flow ran {client} at the client and {server} at the server, not {asked}"
-                ));
-            }
-        }
-        if report.flows.len() < report.plan.flows {
-            invalid.push(format!(
-                "only {} of {} flows were connected",
-                report.flows.len(),
-                report.plan.flows
-            ));
-        }
-        notes.push(format!(
-            "{} flows ran {asked}, read back from the sockets at both ends",
-            report.flows.len()
-        ));
-    }
-    notes
 }
 
 /// Goodput of neighbours, and the share of their link that was not theirs.
@@ -621,25 +372,4 @@ fn cpu_of(started: &Started) -> Vec<(Side, f64)> {
         .iter()
         .map(|process| (process.side, process.cpu()))
         .collect()
-}
-
-/// Packets that the contestant's interfaces and sockets dropped: not losses of links.
-fn drops(topology: &Topology, started: &Started) -> Result<Vec<String>> {
-    let Some((client, server)) = &started.tunnel else {
-        return Ok(Vec::new());
-    };
-    let mut notes = Vec::new();
-    for (side, host, interface) in [
-        ("client", &topology.client, client),
-        ("server", &topology.server, server),
-    ] {
-        let drops = machine::drops(host, interface)?;
-        if drops.tunnel + drops.sockets > 0 {
-            notes.push(format!(
-                "{side}: {} packets dropped at the tunnel interface, {} at UDP sockets",
-                drops.tunnel, drops.sockets
-            ));
-        }
-    }
-    Ok(notes)
 }
