@@ -231,7 +231,7 @@ fn standing(standing: Standing) -> &'static str {
 /// Three digits that matter.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
-    if size >= 100.0 || size == 0.0 {
+    if size >= 100.0 || value.fract() == 0.0 {
         format!("{value:.0}")
     } else if size >= 10.0 {
         format!("{value:.1}")

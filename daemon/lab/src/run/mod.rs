@@ -135,6 +135,7 @@ pub fn run(settings: &Settings<'_>) -> Result<Vec<Outcome>> {
         }
         notes.extend(congestion_notes(&reports, &mut invalid));
         if !multiple {
+            crate::response::measures(&mut measures, scenario, variant.way, &reports, &report, window);
             neighbour_measures(&mut measures, &others, scenario, &report, window);
             let bytes: u64 = seen
                 .bulks
@@ -170,7 +171,6 @@ pub fn run(settings: &Settings<'_>) -> Result<Vec<Outcome>> {
                 measure::link(&mut measures, &name, link, report.until.since(window.start));
             }
         }
-        crate::response::measures(&mut measures, scenario, variant.way, &reports, &report, window);
         let shown = |wan: usize| !multiple || wan_interface(wan) == reach.name;
         let wans = report.links.iter().enumerate().filter(|(wan, _)| shown(*wan));
         outcomes.push(Outcome {
