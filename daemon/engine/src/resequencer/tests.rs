@@ -13,7 +13,7 @@ use super::*;
 use crate::flow::{FlowQueues, Room, Want};
 use crate::inner::packet::tcp_flags;
 use crate::inner::testing::{Tcp, as_kernel, udp};
-use crate::inner::{Compressor, ContextId, Piece, VirtioHeader};
+use crate::inner::{Compressor, ContextId, Piece, VirtioHeader, parse};
 use crate::wire::frame::{self, Frame};
 
 /// Randomness of a test.
@@ -42,7 +42,57 @@ struct Connection {
     /// Segments that did not begin where the last one ended.
     out_of_order: usize,
     next: usize,
-    fin: usize,
+    /// What stood in the header before each stretch of bytes, by the stretch's end.
+    headers: BTreeMap<usize, Tcp>,
+    /// Where segments with these flags began or ended.
+    reduced: Vec<usize>,
+    pushed: Vec<usize>,
+}
+
+impl Connection {
+    /// Compares the header of a segment that begins at `at` with the one that these bytes were sent under.
+    fn check(&mut self, at: usize, packet: &[u8], length: usize) {
+        let parsed = parse(packet).expect("a packet");
+        let tcp = parsed.tcp.expect("TCP");
+        // Stretches may be joined, if their headers say the same.
+        let mut covered = at;
+        for (end, sent) in self.headers.range(at + 1..) {
+            if covered >= at + length {
+                break;
+            }
+            covered = *end;
+            assert_eq!((tcp.acknowledgement, tcp.window), (sent.acknowledgement, sent.window));
+            assert_eq!(parsed.dscp << 2 | parsed.ecn, sent.traffic_class);
+            assert_eq!(tcp.timestamps, sent.timestamps.is_some());
+            if let Some([value, echo]) = sent.timestamps {
+                let options = &packet[parsed.header_len + 24..parsed.header_len + 32];
+                assert_eq!(options, [value.to_be_bytes(), echo.to_be_bytes()].concat());
+            }
+        }
+        assert!(covered >= at + length, "bytes that were sent");
+        if tcp.flags & tcp_flags::CWR != 0 {
+            self.reduced.push(at);
+        }
+        if tcp.flags & tcp_flags::PSH != 0 {
+            self.pushed.push(at + length);
+        }
+    }
+
+    /// Flags of a first or last segment came once, and there.
+    fn check_flags(&mut self) {
+        let (mut reduced, mut pushed) = (Vec::new(), Vec::new());
+        for (end, sent) in &self.headers {
+            if sent.flags & tcp_flags::CWR != 0 {
+                reduced.push(end - sent.payload.len());
+            }
+            if sent.flags & tcp_flags::PSH != 0 {
+                pushed.push(*end);
+            }
+        }
+        self.reduced.sort_unstable();
+        self.pushed.sort_unstable();
+        assert_eq!((&self.reduced, &self.pushed), (&reduced, &pushed));
+    }
 }
 
 const FIRST: u32 = u32::MAX - 20_000;
@@ -100,7 +150,7 @@ impl World {
             ipv6: index % 2 == 1,
             port: 80 + index as u16,
             sequence: FIRST.wrapping_add(connection.sent.len() as u32),
-            acknowledgement: 5000,
+            acknowledgement: 5000 + dice.below(3) as u32,
             timestamps: (index % 3 != 2).then(|| [self.now.as_wire_micros() / 1000, 5]),
             window: 500 + dice.below(3) as u16,
             traffic_class: if dice.percent(3) { 0x10 } else { 0 },
@@ -125,7 +175,7 @@ impl World {
         if dice.percent(30) {
             packet.flags |= tcp_flags::PSH;
         }
-        if dice.percent(2) {
+        if dice.percent(10) {
             packet.flags |= tcp_flags::CWR;
         }
         if dice.percent(3) {
@@ -141,6 +191,7 @@ impl World {
         packet.payload = bytes.collect();
         connection.sent.extend_from_slice(&packet.payload);
         connection.came.resize(connection.sent.len(), 0);
+        connection.headers.insert(connection.sent.len(), packet.clone());
         let (header, bytes) = packet.offloaded();
         self.queues.enqueue(self.now, header, bytes).expect("queued");
     }
@@ -180,6 +231,10 @@ impl World {
         let reach = reach.min(self.flying.len()) as u64;
         let mut pieces = self.flying.remove(self.dice.below(reach) as usize);
         if self.dice.percent(20) {
+            if self.dice.percent(40) {
+                // Or rather late: it comes, too, in other pieces than the repair.
+                self.flying.push(pieces.clone());
+            }
             // Lost, and repaired later, maybe over a narrower path.
             let room = [1448, 700, 500][self.dice.below(3) as usize];
             let mut again = Vec::new();
@@ -282,7 +337,7 @@ impl World {
                         assert_eq!(&connection.sent[at..at + payload.len()], payload, "bytes at {at}");
                         connection.out_of_order += usize::from(at != connection.next);
                         connection.next = at + payload.len();
-                        connection.fin += usize::from(tcp.flags & tcp_flags::FIN != 0);
+                        connection.check(at, &packet, payload.len());
                         for byte in &mut connection.came[at..at + payload.len()] {
                             *byte += 1;
                         }
@@ -293,8 +348,9 @@ impl World {
         }
     }
 
-    fn check_exactly_once(&self) {
-        for connection in &self.connections {
+    fn check_exactly_once(&mut self) {
+        for connection in &mut self.connections {
+            connection.check_flags();
             let missing = connection.came.iter().filter(|times| **times == 0).count();
             let doubled = connection.came.iter().filter(|times| **times > 1).count();
             let found = self.resequencer.statistics();
