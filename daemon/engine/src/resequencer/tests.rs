@@ -61,7 +61,10 @@ impl Connection {
                 break;
             }
             covered = *end;
-            assert_eq!((tcp.acknowledgement, tcp.window), (sent.acknowledgement, sent.window));
+            assert_eq!(
+                (tcp.acknowledgement, tcp.window),
+                (sent.acknowledgement, sent.window)
+            );
             assert_eq!(parsed.dscp << 2 | parsed.ecn, sent.traffic_class);
             assert_eq!(tcp.timestamps, sent.timestamps.is_some());
             if let Some([value, echo]) = sent.timestamps {
