@@ -320,7 +320,7 @@ impl Session {
         carried: &mut Carried,
     ) {
         // What leaves no room for another frame needs not say where it ends.
-        let last = piece.encoded_len(&self.compressor, false) + LEAST_ROOM > room;
+        let last = piece.encoded_len(&self.compressor, true) + LEAST_ROOM > room;
         if let Some(context) = piece.encode(out, &mut self.compressor, last) {
             carried.contexts.push(context);
         }
