@@ -3,9 +3,11 @@
 //! `daemon/engine/tests/hostile.rs` runs the same functions for a while in every test run, without a fuzzer.
 
 pub mod datagram;
+pub mod engine;
 pub mod frame;
 pub mod handshake;
 pub mod packet;
+pub mod resequencer;
 pub mod segment;
 
 /// A target's name and function.
@@ -14,8 +16,10 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("datagram", datagram::run),
+    ("engine", engine::run),
     ("frame", frame::run),
     ("handshake", handshake::run),
     ("packet", packet::run),
+    ("resequencer", resequencer::run),
     ("segment", segment::run),
 ];

@@ -31,6 +31,8 @@ pub(crate) fn inputs(target: &str) -> Vec<Vec<u8>> {
             .map(|packet| [&[0; 10][..], &packet].concat())
             .collect(),
         "segment" => segments(),
+        "resequencer" => resequencer(),
+        "engine" => engine(),
         _ => Vec::new(),
     }
 }
@@ -130,4 +132,64 @@ fn segments() -> Vec<Vec<u8>> {
         input.extend_from_slice(body);
     }
     vec![input]
+}
+
+/// Steps of six bytes: what, flow, offset, two values.
+fn resequencer() -> Vec<Vec<u8>> {
+    let mut input = Vec::new();
+    // In order, a hole, its end; a skip; a packet in parts; time.
+    for (what, flow, offset, c, d) in [
+        (0, 2, 0u16, 0, 0),
+        (0, 2, 1, 0, 0),
+        (0, 2, 3, 0, 0),
+        (5, 0, 0, 9, 0),
+        (0, 2, 2, 0, 0),
+        (4, 2, 4, 0, 8),
+        (6, 2, 5, 0, 32),
+        (6, 2, 5, 32, 32),
+        (0, 2, 20, 0, 0),
+        (7, 0, 0, 3, 200),
+        (5, 0, 0, 255, 0),
+        (0, 2, 19, 0, 0),
+        (0, 0, 7, 16, 0),
+        (0, 0, 7, 16, 0),
+        (0, 1, 32_767, 0, 0),
+        (0, 1, 32_768, 0, 0),
+    ] {
+        let [a, b] = offset.to_be_bytes();
+        input.extend_from_slice(&[what, flow, a, b, c, d]);
+    }
+    vec![input]
+}
+
+/// Steps: what, length, bytes. First a bit that says which end is tried.
+fn engine() -> Vec<Vec<u8>> {
+    let mut steps = Vec::new();
+    let mut step = |what: u8, bytes: &[u8]| {
+        steps.push(what);
+        steps.push(bytes.len() as u8);
+        steps.extend_from_slice(bytes);
+    };
+    for (count, frames) in frames().iter().filter(|frames| frames.len() < 256).enumerate() {
+        step((count as u8 % 4) << 4, frames);
+        step(11, &[count as u8; 200]);
+        step(9, &[40, 7]);
+        step(13 | 0x10, &[]);
+    }
+    step(0, &[3, 1, 2, 3, 4, 5, 6, 7, 8]);
+    step(0xc0, &[1]);
+    for _ in 0..6 {
+        step(9, &[255, 255, 255]);
+        step(12, &[9; 250]);
+        step(14, &[]);
+    }
+    step(15, &[]);
+    step(0, &[1]);
+    step(15 | 0x10, &[]);
+    step(0, &[1]);
+    step(11, &[1; 100]);
+    [0, 1]
+        .into_iter()
+        .map(|end| [&[end], &steps[..]].concat())
+        .collect()
 }
