@@ -104,7 +104,7 @@ impl Path {
         network: NetworkPath,
         settings: WanSettings,
     ) -> Self {
-        let congestion = congestion::create(congestion::Algorithm::Fixed(BytesPerSecond(6_000_000)));
+        let congestion = congestion::create(congestion::Algorithm::default());
         let mut path = Self {
             id,
             wan,

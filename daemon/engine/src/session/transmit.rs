@@ -63,7 +63,7 @@ impl Session {
         for _ in 0..max_segments {
             let before = out.len();
             let limit = segment_size.unwrap_or(self.paths[index].mtu.current());
-            let kind = self.build(now, index, out, limit);
+            let kind = self.build(now, index, out, limit, segment_size.is_none());
             let length = out.len() - before;
             let first = *segment_size.get_or_insert(length);
             if kind == Built::Nothing || kind == Built::Alone || length < first {
@@ -73,8 +73,9 @@ impl Session {
         (out.len() > start).then_some(segment_size?)
     }
 
-    /// Builds one datagram of at most `limit` bytes at the end of `out`, or leaves `out` as it is.
-    fn build(&mut self, now: Instant, index: usize, out: &mut Vec<u8>, limit: usize) -> Built {
+    /// Builds one datagram of at most `limit` bytes at the end of `out`, or leaves `out` as it is. Only the `first` of
+    /// a batch may be larger: a probe of the path's size.
+    fn build(&mut self, now: Instant, index: usize, out: &mut Vec<u8>, limit: usize, first: bool) -> Built {
         let start = out.len();
         let number = self.paths[index].sent.next_number();
         let Some(keys) = self.keys.as_ref() else {
@@ -106,7 +107,7 @@ impl Session {
                 self.paths[index].app_limited = true;
             }
         }
-        if out.len() == body {
+        if out.len() == body && first {
             // Nothing to say: perhaps a larger size wants to be tried, or the path asked whether it lives.
             eliciting = self.write_probe(now, index, out, start, &mut carried);
             built = Built::Alone;
