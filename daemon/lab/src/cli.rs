@@ -1,6 +1,6 @@
 //! Command line: what the user typed, the one printer, and exit codes.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -10,7 +10,7 @@ use crate::link::cellular::CELLS;
 use crate::scenario::Scenario;
 use crate::series::{ScenarioReport, Wishes, series};
 use crate::verdict::Standing;
-use crate::{Error, Exit, Result, interrupt, namespace, plot, report, verify};
+use crate::{Error, Exit, Result, interrupt, live, namespace, plot, report, verify};
 
 /// A network lab: emulated links, scenarios and measurements for the bonding daemon sennit.
 #[derive(Parser)]
@@ -41,6 +41,18 @@ enum Command {
     Bench {
         #[command(flatten)]
         options: Options,
+    },
+    /// A download over three emulated WANs, of which one is killed on the way, as a live view with a verdict.
+    Live {
+        /// Length in seconds.
+        #[arg(long, value_parser = seconds, default_value_t = 20.0)]
+        seconds: f64,
+        /// Who carries it: direct, wireguard-go, sennit.
+        #[arg(long, default_value = "sennit", value_parser = contestant)]
+        contestant: Kind,
+        /// The sennit program; without this option the one beside this program.
+        #[arg(long, value_name = "FILE", env = "SENNIT")]
+        sennit: Option<PathBuf>,
     },
     /// Is an emulated link what was asked for: rate, delay, loss, order.
     Verify {
@@ -154,6 +166,11 @@ fn execute(command: Command) -> Result<Exit> {
             Scenario::all()?.into_iter().filter(|one| one.bench).collect(),
             options,
         ),
+        Command::Live {
+            seconds,
+            contestant,
+            sennit,
+        } => live(seconds, contestant, sennit),
         Command::Verify { seconds } => verify(seconds),
         Command::Traces { write } => traces(write.as_deref()),
         Command::Clean { all } => {
@@ -163,6 +180,29 @@ fn execute(command: Command) -> Result<Exit> {
             Ok(Exit::Ok)
         }
     }
+}
+
+fn live(seconds: f64, contestant: Kind, sennit: Option<PathBuf>) -> Result<Exit> {
+    namespace::clean(false);
+    let tools = Tools {
+        sennit: find_program(sennit)?,
+    };
+    let live = live::scenario(seconds, contestant)?;
+    let mut view = live::View::new(&live, std::io::stdout().is_terminal());
+    Printer.data(&live::introduction(&live, contestant));
+    let wishes = Wishes {
+        seed: 1,
+        ..Wishes::default()
+    };
+    let done = series(live, &wishes, &tools, &mut |_| {}, &mut |moment| {
+        Printer.data(&view.draw(moment))
+    })?;
+    Printer.data(&live::verdict(&done));
+    if let Some((name, why)) = done.absent.first() {
+        Printer.talk(&format!("{name} did not start"));
+        return Err(why.clone());
+    }
+    Ok(exit(&[done]))
 }
 
 fn verify(seconds: f64) -> Result<Exit> {
@@ -231,9 +271,13 @@ fn run(scenarios: Vec<Scenario>, options: Options) -> Result<Exit> {
     let json_on_stdout = options.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let mut reports: Vec<ScenarioReport> = Vec::new();
     for scenario in scenarios {
-        let done = series(wishes.applied(scenario), &wishes, &tools, &mut |line| {
-            Printer.talk(line)
-        })?;
+        let done = series(
+            wishes.applied(scenario),
+            &wishes,
+            &tools,
+            &mut |line| Printer.talk(line),
+            &mut |_| {},
+        )?;
         if !json_on_stdout {
             Printer.data(&report::table(&done));
         }

@@ -132,6 +132,7 @@ pub struct Report {
 enum Command {
     Change { link: usize, way: Way, change: Change },
     Begin,
+    Delivered(Sender<Vec<u64>>),
     Report(Sender<Report>),
 }
 
@@ -172,11 +173,20 @@ impl Emulator {
         self.send(Command::Begin);
     }
 
+    /// Bytes of frames that each link has delivered, both ways together.
+    pub fn delivered(&self) -> Result<Vec<u64>> {
+        self.ask(Command::Delivered)
+    }
+
     /// What happened so far.
     pub fn report(&self) -> Result<Report> {
-        let (answer, question) = mpsc::channel();
-        self.send(Command::Report(answer));
-        question
+        self.ask(Command::Report)
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Command) -> Result<T> {
+        let (tell, answer) = mpsc::channel();
+        self.send(question(tell));
+        answer
             .recv()
             .map_err(|_| Error::environment("the emulator ended by itself", "this is a bug of the lab"))
     }
@@ -319,6 +329,7 @@ impl Worker {
             match inbox.try_recv() {
                 Ok(Command::Change { link, way, change }) => self.change(link, way, change),
                 Ok(Command::Begin) => self.begin(),
+                Ok(Command::Delivered(answer)) => drop(answer.send(self.delivered())),
                 // The other side may have given up waiting.
                 Ok(Command::Report(answer)) => drop(answer.send(self.report())),
                 Err(TryRecvError::Empty) => {}
@@ -446,6 +457,14 @@ impl Worker {
             };
             lane.direction.change(now.max(lane.last_arrival), change);
         }
+    }
+
+    fn delivered(&self) -> Vec<u64> {
+        let bytes = |lane: &Lane| lane.direction.counters().bytes_out;
+        self.links
+            .iter()
+            .map(|link| bytes(&link.up) + bytes(&link.down))
+            .collect()
     }
 
     fn begin(&mut self) {

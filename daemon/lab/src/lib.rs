@@ -11,6 +11,7 @@ mod error;
 pub mod histogram;
 pub mod interrupt;
 pub mod link;
+pub mod live;
 pub mod machine;
 pub mod measure;
 pub mod namespace;

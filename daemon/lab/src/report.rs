@@ -88,7 +88,7 @@ fn scenario(report: &ScenarioReport) -> Value {
         "measures": measures,
         "verdicts": verdicts,
         "runs": runs,
-        "absent": report.absent.iter().map(|(name, why)| json!({ "contestant": name, "why": why })).collect::<Vec<_>>(),
+        "absent": report.absent.iter().map(|(name, why)| json!({ "contestant": name, "why": why.to_string() })).collect::<Vec<_>>(),
     })
 }
 
@@ -169,6 +169,9 @@ pub(crate) fn table(report: &ScenarioReport) -> String {
     }
     for (name, why) in &report.absent {
         let _ = writeln!(text, "  {name} did not take part: {why}");
+        if !why.hint().is_empty() {
+            let _ = writeln!(text, "    hint: {}", why.hint());
+        }
     }
     for verdict in &report.verdicts {
         let value = verdict.value.map_or("not measured".to_owned(), number);

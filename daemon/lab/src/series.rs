@@ -7,10 +7,10 @@ use serde::Serialize;
 use crate::contestant::{Kind, Tools};
 use crate::interrupt;
 use crate::machine;
-use crate::run::{self, Outcome, Settings, Timeline};
+use crate::run::{self, Outcome, Settings, Timeline, Watch};
 use crate::scenario::{Scenario, Variant};
 use crate::verdict::{self, Verdict};
-use crate::{Exit, Result};
+use crate::{Error, Exit, Result};
 
 /// What the user may change about a scenario.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,7 @@ pub struct ScenarioReport {
     /// Its goals.
     pub verdicts: Vec<Verdict>,
     /// Contestants that could not take part, and why.
-    pub absent: Vec<(String, String)>,
+    pub absent: Vec<(String, Error)>,
 }
 
 impl ScenarioReport {
@@ -110,6 +110,7 @@ pub fn series(
     wishes: &Wishes,
     tools: &Tools,
     talk: &mut dyn FnMut(&str),
+    watch: &mut Watch<'_>,
 ) -> Result<ScenarioReport> {
     let controls: Vec<&str> = scenario
         .variants
@@ -119,7 +120,7 @@ pub fn series(
     machine::allow_congestion_controls(&controls)?;
     let mut outcomes: BTreeMap<(usize, String), Vec<Outcome>> = BTreeMap::new();
     let mut order: Vec<(usize, String)> = Vec::new();
-    let mut absent: Vec<(String, String)> = Vec::new();
+    let mut absent: Vec<(String, Error)> = Vec::new();
     for repeat in 0..scenario.repeat {
         for (number, variant) in scenario.variants.iter().enumerate() {
             for kind in &scenario.contestants {
@@ -149,11 +150,11 @@ pub fn series(
                         seed,
                         tools,
                     };
-                    let done = match run::run(&settings) {
+                    let done = match run::run(&settings, watch) {
                         Ok(done) => done,
                         // Who cannot be started does not keep the others from running.
                         Err(error) if error.exit() == Exit::Environment && *kind != Kind::Direct => {
-                            absent.push((kind.name().to_owned(), error.to_string()));
+                            absent.push((kind.name().to_owned(), error));
                             break;
                         }
                         Err(error) => return Err(error),

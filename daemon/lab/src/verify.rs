@@ -82,11 +82,7 @@ fn link(rate: f64, delay: f64, loss: f64, seconds: f64) -> Result<Vec<Check>> {
         ..Plan::default()
     })?;
     let emulator = Emulator::start(topology.links(), 1)?;
-    let reach = Reach {
-        name: "verify".into(),
-        target: SERVER.into(),
-        device: Some(wan_interface(0)),
-    };
+    let reach = Reach::new("verify", SERVER.into(), Some(wan_interface(0)));
     // First an idle link, for its delay; then one that gets less than it carries, for its loss; then one that gets
     // more, for its rate.
     let now = clock::now() + Nanos::from_millis(100.0);

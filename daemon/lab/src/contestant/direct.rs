@@ -1,6 +1,6 @@
 //! No contestant at all: each flow goes over one WAN, forwarded by the kernel.
 
-use super::{Started, masquerade};
+use super::{Started, translate};
 use crate::Result;
 use crate::scenario::Scenario;
 use crate::topology::{SERVER, Topology, wan_interface};
@@ -8,12 +8,11 @@ use crate::traffic::Reach;
 
 pub(super) fn start(topology: &Topology, scenario: &Scenario) -> Result<Started> {
     if scenario.uses_lan() {
-        masquerade(topology, "wan*")?;
+        translate(topology, "wan*", "masquerade")?;
     }
-    let reaches = (0..scenario.links.len()).map(|wan| Reach {
-        name: wan_interface(wan),
-        target: SERVER.into(),
-        device: Some(wan_interface(wan)),
+    let reaches = (0..scenario.links.len()).map(|wan| {
+        let name = wan_interface(wan);
+        Reach::new(name.clone(), SERVER.into(), Some(name))
     });
     Ok(Started {
         reaches: reaches.collect(),

@@ -125,14 +125,12 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .map_err(|error| Error::environment(format!("failed to write {}: {error}", path.display()), ""))
 }
 
-/// Lets LAN hosts out through the client's `interface`, under the client's own address.
-fn masquerade(topology: &Topology, interface: &str) -> Result<()> {
-    topology.client.output(
-        "nft",
-        &[&format!(
-            "table ip lab {{ chain out {{ type nat hook postrouting priority 100; \
-             ip saddr 192.168.77.0/24 oifname \"{interface}\" masquerade; }} }}"
-        )],
-    )?;
+/// Lets LAN hosts out through the client's `interface`, under the address that `rule` says.
+fn translate(topology: &Topology, interface: &str, rule: &str) -> Result<()> {
+    let table = format!(
+        "table ip lab {{\n chain out {{\n type nat hook postrouting priority 100\n \
+         ip saddr 192.168.77.0/24 oifname \"{interface}\" {rule}\n }}\n}}"
+    );
+    topology.client.output("nft", &[&table])?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Process, Started, Tools, temporary_folder, write};
+use super::{Process, Started, Tools, temporary_folder, translate, write};
 use crate::scenario::{Scenario, Side, Variant};
 use crate::topology::{SERVER, Topology};
 use crate::traffic::Reach;
@@ -96,23 +96,13 @@ pub(super) fn start(
     }
     if scenario.uses_lan() {
         // The server knows the client's own inner address only.
-        topology.client.output(
-            "nft",
-            &[&format!(
-                "table ip lab {{ chain out {{ type nat hook postrouting priority 100; \
-                 ip saddr 192.168.77.0/24 oifname \"sennit0\" snat to {INNER_CLIENT}; }} }}"
-            )],
-        )?;
+        translate(topology, "sennit0", &format!("snat to {INNER_CLIENT}"))?;
     }
     let target = INNER_SERVER
         .parse()
         .map_err(|_| Error::environment("no inner address", ""))?;
     Ok(Started {
-        reaches: vec![Reach {
-            name: "sennit".into(),
-            target,
-            device: None,
-        }],
+        reaches: vec![Reach::new("sennit", target, None)],
         processes,
         tunnel: Some(("sennit0".into(), "sennit0".into())),
         control: Some(control),

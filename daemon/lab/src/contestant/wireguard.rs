@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::{Process, Started, masquerade, temporary_folder, write};
+use super::{Process, Started, temporary_folder, translate, write};
 use crate::namespace::Namespace;
 use crate::scenario::{Scenario, Side};
 use crate::topology::{SERVER, Topology};
@@ -88,17 +88,13 @@ pub(super) fn start(topology: &Topology, scenario: &Scenario) -> Result<Started>
         ))?;
     }
     if scenario.uses_lan() {
-        masquerade(topology, &client)?;
+        translate(topology, &client, "masquerade")?;
     }
     let target = INNER_SERVER
         .parse()
         .map_err(|_| Error::environment("no inner address", ""))?;
     Ok(Started {
-        reaches: vec![Reach {
-            name: "wireguard-go".into(),
-            target,
-            device: None,
-        }],
+        reaches: vec![Reach::new("wireguard-go", target, None)],
         processes,
         tunnel: Some((client, server)),
         control: None,

@@ -144,11 +144,7 @@ pub(super) fn neighbours_traffic(
 ) -> Result<Traffic> {
     let mut traffic = Traffic::default();
     for (wan, from) in &topology.neighbours {
-        let reach = Reach {
-            name: format!("neighbour{wan}"),
-            target: SERVER.into(),
-            device: None,
-        };
+        let reach = Reach::new(format!("neighbour{wan}"), SERVER.into(), None);
         for bulk in scenario
             .bulks
             .iter()

@@ -3,6 +3,8 @@
 mod conditions;
 mod flows;
 
+use std::sync::atomic::Ordering;
+
 use crate::Result;
 use crate::contestant::{Kind, Started, Tools};
 use crate::emulator::{Emulator, Report, Way};
@@ -14,9 +16,9 @@ use crate::scenario::{Action, Event, Scenario, Side, Variant};
 use crate::sys::clock;
 use crate::time::Nanos;
 use crate::topology::{Plan, Topology, wan_interface};
-use crate::traffic::Window;
 use crate::traffic::bulk::{self, BulkReport};
 use crate::traffic::probe::{self, ProbeReport};
+use crate::traffic::{Reach, Window};
 
 use conditions::{condition_notes, congestion_notes, drops, judge};
 use flows::{Seen, Traffic, neighbours_traffic, own_traffic};
@@ -64,8 +66,26 @@ pub struct Timeline {
     pub events: Vec<(f64, String)>,
 }
 
+/// What a run looks like at one moment.
+#[derive(Clone, Debug)]
+pub struct Moment<'a> {
+    /// Seconds since the traffic began.
+    pub at: f64,
+    /// Bytes of frames that each WAN has delivered, up and down together.
+    pub wans: Vec<u64>,
+    /// Payload that bulk transfers have received, in bytes.
+    pub received: u64,
+    /// The last round trip of a probe in milliseconds.
+    pub round_trip: Option<f64>,
+    /// What happened so far, and when.
+    pub events: &'a [(f64, String)],
+}
+
+/// Who looks on while a run goes on, some times a second.
+pub type Watch<'a> = dyn FnMut(&Moment<'_>) + 'a;
+
 /// Does one run.
-pub fn run(settings: &Settings<'_>) -> Result<Vec<Outcome>> {
+pub fn run(settings: &Settings<'_>, watch: &mut Watch<'_>) -> Result<Vec<Outcome>> {
     let Settings {
         scenario,
         variant,
@@ -100,7 +120,14 @@ pub fn run(settings: &Settings<'_>) -> Result<Vec<Outcome>> {
     let (own, others) = (own?, neighbours_traffic(&topology, scenario, variant, window)?);
     clock::sleep_until(window.start);
     emulator.begin();
-    let events = happen(&scenario.events, &topology, &emulator, &mut started, window)?;
+    let events = happen(
+        &scenario.events,
+        &topology,
+        &emulator,
+        &mut started,
+        window,
+        watch,
+    )?;
     let process_cpu = cpu_of(&started);
     let strain = Machine::now().since(&before);
     let report = emulator.report()?;
@@ -213,10 +240,13 @@ fn happen(
     emulator: &Emulator,
     started: &mut Started,
     window: Window,
+    watch: &mut Watch<'_>,
 ) -> Result<Vec<(f64, String)>> {
     let mut happened = Vec::new();
     for event in events.iter().filter(|event| window.start + event.at < window.end) {
-        wait_until(window.start + event.at, started)?;
+        wait_until(window.start + event.at, started, &mut |started| {
+            look(watch, emulator, started, window, &happened)
+        })?;
         match &event.action {
             Action::Change { link, ways, change } => {
                 ways.iter()
@@ -230,19 +260,47 @@ fn happen(
         }
         happened.push((clock::now().since(window.start).secs(), describe(&event.action)));
     }
-    wait_until(window.end, started)?;
+    wait_until(window.end, started, &mut |started| {
+        look(watch, emulator, started, window, &happened)
+    })?;
     Ok(happened)
 }
 
-fn wait_until(at: Nanos, started: &mut Started) -> Result<()> {
+/// How often who watches is told.
+const GLANCE: Nanos = Nanos(200_000_000);
+
+fn wait_until(at: Nanos, started: &mut Started, look: &mut dyn FnMut(&Started) -> Result<()>) -> Result<()> {
     // The last moment is waited for precisely.
     let early = at - Nanos::from_millis(25.0);
     while clock::now() < early {
-        interrupt::wait(early.since(clock::now()).into(), || {
-            started.check().map(|()| false)
-        })?;
+        let wait = early.since(clock::now()).min(GLANCE);
+        interrupt::wait(wait.into(), || started.check().map(|()| false))?;
+        look(started)?;
     }
     clock::sleep_until(at);
+    Ok(())
+}
+
+/// Tells who watches how it stands.
+fn look(
+    watch: &mut Watch<'_>,
+    emulator: &Emulator,
+    started: &Started,
+    window: Window,
+    events: &[(f64, String)],
+) -> Result<()> {
+    let received = |reach: &Reach| reach.progress.received.load(Ordering::Relaxed);
+    let trip = started
+        .reaches
+        .first()
+        .map_or(0, |reach| reach.progress.round_trip.load(Ordering::Relaxed));
+    watch(&Moment {
+        at: clock::now().since(window.start).secs(),
+        wans: emulator.delivered()?,
+        received: started.reaches.iter().map(received).sum(),
+        round_trip: (trip > 0).then(|| Nanos(trip).millis()),
+        events,
+    });
     Ok(())
 }
 

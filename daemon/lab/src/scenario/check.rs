@@ -254,7 +254,7 @@ fn probe(raw: &RawProbe, links: usize) -> Result<Probe, Wrong> {
         1.0,
         20_000.0,
     )?;
-    within(&format!("{place}: bytes"), raw.bytes as f64, 8.0, 1400.0)?;
+    within(&format!("{place}: bytes"), raw.bytes as f64, 16.0, 1400.0)?;
     Ok(Probe {
         name: raw.name.clone(),
         per_second: raw.per_second,

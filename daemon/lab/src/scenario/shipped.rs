@@ -45,6 +45,7 @@ pub const SHIPPED: &[(&str, &str)] = files!(
     "reduced-unequal",
     "reduced-lossy",
     "reduced-death",
+    "live",
     "quick",
 );
 

@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::mpsc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use super::socket::{accept, congestion, connect, failed, is_glance, listen};
-use super::{Reach, Running, TcpInfo, Window};
+use super::{Progress, Reach, Running, TcpInfo, Window};
 use crate::emulator::{BIN, Way};
 use crate::namespace::Namespace;
 use crate::sys::{clock, tcp};
@@ -77,6 +78,7 @@ pub fn start(
 ) -> Result<Running<BulkReport>> {
     let (tell_port, port) = mpsc::channel();
     let (server_plan, target) = (plan.clone(), reach.target);
+    let progress = Arc::clone(&reach.progress);
     let server = to.spawn(move || {
         let listener = listen(target, &server_plan.congestion)?;
         let address = listener.local_addr().map_err(|error| failed("listen", &error))?;
@@ -88,10 +90,12 @@ pub fn start(
                 break;
             };
             let sends = server_plan.way == Way::Down;
-            threads.push(std::thread::spawn(move || end(stream, sends, window)));
+            let progress = Arc::clone(&progress);
+            threads.push(std::thread::spawn(move || end(stream, sends, window, &progress)));
         }
         join(threads)
     })?;
+    let progress = Arc::clone(&reach.progress);
     let client = from.spawn(move || {
         // The server's own error says more.
         let Ok(port) = port.recv() else {
@@ -108,7 +112,8 @@ pub fn start(
                 .clamp(Duration::from_millis(1), Duration::from_secs(10));
             let stream = connect(&reach, port, &plan.congestion, limit)?;
             let sends = plan.way == Way::Up;
-            threads.push(std::thread::spawn(move || end(stream, sends, window)));
+            let progress = Arc::clone(&progress);
+            threads.push(std::thread::spawn(move || end(stream, sends, window, &progress)));
         }
         let clients = join(threads)?;
         let servers = server
@@ -153,7 +158,7 @@ fn pair(way: Way, client: EndReport, server: EndReport) -> FlowReport {
 }
 
 /// Sends or receives until the window ends.
-fn end(stream: TcpStream, sends: bool, window: Window) -> Result<EndReport> {
+fn end(stream: TcpStream, sends: bool, window: Window, progress: &Progress) -> Result<EndReport> {
     let mut report = EndReport {
         bins: Vec::new(),
         ten_megabytes: None,
@@ -163,7 +168,7 @@ fn end(stream: TcpStream, sends: bool, window: Window) -> Result<EndReport> {
     let outcome = if sends {
         send(&stream, window)
     } else {
-        receive(&stream, window, &mut report)
+        receive(&stream, window, &mut report, progress)
     };
     report.info = tcp::info(&stream).unwrap_or_default();
     // The other end may have closed before.
@@ -185,7 +190,12 @@ fn send(mut stream: &TcpStream, window: Window) -> Result<()> {
     Ok(())
 }
 
-fn receive(mut stream: &TcpStream, window: Window, report: &mut EndReport) -> Result<()> {
+fn receive(
+    mut stream: &TcpStream,
+    window: Window,
+    report: &mut EndReport,
+    progress: &Progress,
+) -> Result<()> {
     let mut buffer = vec![0; 256 << 10];
     let mut total = 0_u64;
     while clock::now() < window.end {
@@ -207,6 +217,7 @@ fn receive(mut stream: &TcpStream, window: Window, report: &mut EndReport) -> Re
             report.bins.resize(index + 1, 0);
         }
         report.bins[index] += bytes as u32;
+        progress.received.fetch_add(bytes as u64, Ordering::Relaxed);
         total += bytes as u64;
         if total >= 10_000_000 && report.ten_megabytes.is_none() {
             report.ten_megabytes = Some(since);

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::time::Nanos;
 
 pub use crate::sys::tcp::TcpInfo;
-pub use socket::Reach;
+pub use socket::{Progress, Reach};
 
 /// When traffic runs, on the monotonic clock.
 #[derive(Clone, Copy, Debug)]

@@ -3,10 +3,11 @@
 //! Both ends stand on one machine and one clock, so that one-way times are exact.
 
 use std::net::UdpSocket;
-use std::sync::mpsc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 
 use super::socket::{answering, datagrams, failed};
-use super::{Reach, Running, Window};
+use super::{Progress, Reach, Running, Window};
 use crate::Result;
 use crate::namespace::Namespace;
 use crate::sys::clock;
@@ -20,7 +21,7 @@ pub struct ProbePlan {
     pub name: String,
     /// Datagrams a second.
     pub per_second: u32,
-    /// Payload of each in bytes, at least 8.
+    /// Payload of each in bytes, at least 16: its number and when it was sent.
     pub bytes: usize,
 }
 
@@ -119,7 +120,8 @@ pub fn start(
         let back = socket
             .try_clone()
             .map_err(|error| failed("open a UDP socket", &error))?;
-        let receiver = std::thread::spawn(move || collect(&back, end));
+        let progress = Arc::clone(&reach.progress);
+        let receiver = std::thread::spawn(move || collect(&back, end, &progress));
         let sent = send(&socket, &plan, window);
         let back = receiver
             .join()
@@ -155,7 +157,7 @@ fn empty(plan: ProbePlan, window: Window) -> ProbeReport {
 
 fn send(socket: &UdpSocket, plan: &ProbePlan, window: Window) -> Vec<Nanos> {
     real_time(PROBE_PRIORITY);
-    let mut datagram = vec![0; plan.bytes.max(8)];
+    let mut datagram = vec![0; plan.bytes.max(16)];
     let spacing = 1_000_000_000 / u64::from(plan.per_second.max(1));
     let mut sent = Vec::new();
     loop {
@@ -165,20 +167,33 @@ fn send(socket: &UdpSocket, plan: &ProbePlan, window: Window) -> Vec<Nanos> {
         }
         clock::sleep_until(due);
         datagram[..8].copy_from_slice(&(sent.len() as u64).to_le_bytes());
-        sent.push(clock::now());
+        let now = clock::now();
+        datagram[8..16].copy_from_slice(&now.0.to_le_bytes());
+        sent.push(now);
         // A datagram that cannot be sent now (no route for a moment) is one that was lost.
         let _ = socket.send(&datagram);
     }
 }
 
-fn collect(socket: &UdpSocket, end: Nanos) -> Arrivals {
+fn collect(socket: &UdpSocket, end: Nanos, progress: &Progress) -> Arrivals {
     real_time(PROBE_PRIORITY);
     let mut arrivals = Arrivals::default();
     let mut buffer = [0; 2048];
     while clock::now() < end {
         if let Ok(bytes) = socket.recv(&mut buffer) {
             arrivals.note(&buffer[..bytes]);
+            // Zero means that none came yet.
+            let trip = sent_at(&buffer).map_or(0, |sent| clock::now().since(sent).0.max(1));
+            progress.round_trip.store(trip, Ordering::Relaxed);
         }
     }
     arrivals
+}
+
+/// When a datagram says that it was sent.
+fn sent_at(datagram: &[u8]) -> Option<Nanos> {
+    datagram
+        .get(8..)?
+        .first_chunk::<8>()
+        .map(|time| Nanos(u64::from_le_bytes(*time)))
 }

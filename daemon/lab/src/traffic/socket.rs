@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -11,7 +13,7 @@ use crate::time::Nanos;
 use crate::{Error, Result};
 
 /// How the far end is reached: over a contestant's tunnel, or over one WAN directly.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Reach {
     /// What results are called.
     pub name: String,
@@ -19,6 +21,29 @@ pub struct Reach {
     pub target: IpAddr,
     /// The only interface that packets may leave by.
     pub device: Option<String>,
+    /// What has come over it so far.
+    pub progress: Arc<Progress>,
+}
+
+impl Reach {
+    /// A way to `target` without anything sent over it yet.
+    pub fn new(name: impl Into<String>, target: IpAddr, device: Option<String>) -> Self {
+        Self {
+            name: name.into(),
+            target,
+            device,
+            progress: Arc::default(),
+        }
+    }
+}
+
+/// What has come so far, for who watches.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Payload of bulk transfers, in bytes.
+    pub received: AtomicU64,
+    /// The last round trip of a probe in nanoseconds; 0 before the first.
+    pub round_trip: AtomicU64,
 }
 
 /// How often blocking calls look at the clock.
