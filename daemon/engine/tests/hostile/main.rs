@@ -38,8 +38,13 @@ fn runs() -> usize {
 fn try_damaged(name: &str, run: fn(&[u8]), runs: usize) {
     let good = good::inputs(name);
     assert!(!good.is_empty(), "{name} has no good inputs");
-    for input in &good {
+    for (count, input) in good.iter().enumerate() {
         run(input);
+        if let Some(folder) = std::env::var_os("SENNIT_FUZZ_CORPUS") {
+            let folder = Path::new(&folder).join(name);
+            std::fs::create_dir_all(&folder).expect("it can be made");
+            std::fs::write(folder.join(format!("good-{count}")), input).expect("it can be written");
+        }
     }
     let mut random = ChaCha12Rng::seed_from_u64(7);
     for _ in 0..runs {
