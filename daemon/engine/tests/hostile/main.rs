@@ -22,7 +22,7 @@ fn no_input_breaks_an_invariant() {
 }
 
 #[test]
-#[ignore = "finds size probes inside a batch, and a timer that stays in the past"]
+#[ignore = "a path without room to send keeps its timer in the past"]
 fn no_peer_with_keys_breaks_the_engine() {
     try_damaged("engine", targets::engine::run, runs() / 80);
 }
