@@ -18,7 +18,7 @@ pub struct RateSample {
     pub interval: Duration,
     /// `delivered` over `interval`; zero if it could not be measured.
     pub rate: BytesPerSecond,
-    /// The rate at which the same bytes were sent; zero if it could not be measured.
+    /// The rate at which the delivered bytes had been sent; zero if it could not be measured.
     pub send_rate: BytesPerSecond,
     /// The sender had too little to send: the path may be faster than this.
     pub app_limited: bool,

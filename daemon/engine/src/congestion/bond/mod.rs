@@ -32,23 +32,30 @@ const INITIAL_RATE: f64 = 500_000.0;
 /// What may always be in flight.
 const SMALLEST_WINDOW: u64 = 4 * PACKET;
 const STARTUP_GAIN: f64 = 2.77;
+/// A queue beyond what we want that ends the start.
+const STARTUP_SLACK: Duration = Duration::from_millis(5);
 /// Paces of probing upwards, one after the other while each finds more.
 const UP_GAINS: [f64; 4] = [1.15, 1.3, 1.6, 2.2];
 const DOWN_GAIN: f64 = 0.9;
 /// Pace that empties our queue for certain.
-const CLEAR_GAIN: f64 = 0.75;
+const CLEAR_GAIN: f64 = 0.95;
 /// The cruising pace, around the estimate.
 const CRUISE: (f64, f64) = (0.7, 1.02);
 /// Waiting of the peer before it acknowledges, and of both machines.
 const ACK_SLACK: Duration = Duration::from_millis(6);
 const UP_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-const CLEAR_INTERVAL: Duration = Duration::from_secs(5);
-/// A queue that stays above this when ours is gone belongs to a neighbour.
-const NEIGHBOUR: Duration = Duration::from_millis(12);
-/// When to look again before that is believed.
-const SECOND_LOOK: Duration = Duration::from_millis(500);
-const MOST_NOISE: Duration = Duration::from_millis(40);
-const TRY_ALONE_INTERVAL: Duration = Duration::from_secs(5);
+/// Where probing costs losses.
+const UP_INTERVAL_CEILING: Duration = Duration::from_secs(5);
+const CLEAR_INTERVAL: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// A queue that stays above this while we send half of what the path carries belongs to a neighbour.
+const NEIGHBOUR: Duration = Duration::from_millis(4);
+/// Round trips of sending slowly against a queue that stays, until that is plain.
+const STUBBORN: u32 = 8;
+const STUBBORN_GAIN: f64 = 0.9;
+const MOST_NOISE: Duration = Duration::from_millis(15);
+/// No link's delay varies by so much: this is a queue.
+const PLAIN_QUEUE: Duration = Duration::from_millis(50);
+const TRY_ALONE_INTERVAL: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(16));
 /// Loss that comes with the load is more than what is usual by this.
 const SUSPICIOUS_LOSS: f64 = 0.10;
 const MOST_USUAL_LOSS: f64 = 0.15;
@@ -88,8 +95,10 @@ pub struct Bond {
     limit: Option<BytesPerSecond>,
     gain: f64,
     rtt_minimum: WindowedMinimum<Duration>,
+    /// The same over minutes: against a neighbour, the path without queue is seldom seen.
+    rtt_lately: WindowedMinimum<Duration>,
     rtt: Duration,
-    /// Delay above the base that is not our queue.
+    /// Delay above the base that was there when our queue was empty.
     noise: Duration,
     /// Share of bytes that is lost at any rate, from these counts.
     usual_loss: f64,
@@ -103,16 +112,20 @@ pub struct Bond {
     full_rounds: u32,
     /// Rate before probing upwards, and how far that went.
     reference: f64,
+    before_up: f64,
     step: usize,
     next_up: Instant,
     up_interval: Duration,
     idle_rounds: u32,
     lossy_rounds: u32,
     next_clear: Instant,
-    /// Smallest delay above the base since our queue was emptied last.
-    queue_lately: Duration,
-    /// How often in a row a neighbour's queue was seen.
-    suspicions: u32,
+    clear_interval: Duration,
+    try_interval: Duration,
+    /// Round trips in a row in which the queue stayed though we sent slowly.
+    stubborn_rounds: u32,
+    queue_before: Duration,
+    /// The estimate when the queue was last as we want it.
+    unspoilt: f64,
     compete: Option<Compete>,
     /// What the estimate was before loss lowered it.
     before_loss: Option<(f64, bool)>,
@@ -137,6 +150,7 @@ impl Bond {
             limit: None,
             gain: STARTUP_GAIN,
             rtt_minimum: WindowedMinimum::new(Duration::from_secs(10)),
+            rtt_lately: WindowedMinimum::new(Duration::from_secs(120)),
             rtt: Duration::ZERO,
             noise: Duration::ZERO,
             usual_loss: 0.0,
@@ -147,14 +161,18 @@ impl Bond {
             full_rate: 0.0,
             full_rounds: 0,
             reference: 0.0,
+            before_up: 0.0,
             step: 0,
             next_up: Instant::ZERO,
             up_interval: UP_INTERVAL.0,
             idle_rounds: 0,
             lossy_rounds: 0,
             next_clear: Instant::ZERO,
-            queue_lately: Duration::MAX,
-            suspicions: 0,
+            clear_interval: CLEAR_INTERVAL.0,
+            try_interval: TRY_ALONE_INTERVAL.0,
+            stubborn_rounds: 0,
+            queue_before: Duration::ZERO,
+            unspoilt: 0.0,
             compete: None,
             before_loss: None,
             last_sent: Instant::ZERO,
@@ -162,7 +180,12 @@ impl Bond {
     }
 
     fn rtt_minimum(&self) -> Duration {
-        self.rtt_minimum.value().unwrap_or(Duration::from_millis(50))
+        let window = if self.compete.is_some() {
+            &self.rtt_lately
+        } else {
+            &self.rtt_minimum
+        };
+        window.value().unwrap_or(Duration::from_millis(50))
     }
 
     /// The longest queue that we want to make.
@@ -208,11 +231,13 @@ impl Bond {
         self.enter(now, State::Cruise, 1.0);
         self.next_up = now + self.up_interval.max(4 * self.rtt);
         self.idle_rounds = 0;
+        self.stubborn_rounds = 0;
     }
 
     /// Within a round: a queue that grows must not wait for the round's end.
     fn watch_queue(&mut self, now: Instant, sample: &RateSample, in_flight: u64) {
         let ours = self.ours(sample.queue_delay);
+        let held_up = 4 * sample.rate.0 < 3 * sample.send_rate.0 || ours > PLAIN_QUEUE;
         match self.state {
             State::Up if ours > self.queue_most() => self.found_queue(now),
             State::Down if in_flight <= self.pipe(self.noise + self.queue_target()) => self.cruise(now),
@@ -221,7 +246,7 @@ impl Bond {
                 self.rounds = 0;
                 self.round.begin_anew();
             }
-            State::Startup if ours > 2 * self.queue_most() && self.bandwidth > 0.0 => {
+            State::Startup if ours > self.queue_most() + STARTUP_SLACK && held_up && self.bandwidth > 0.0 => {
                 self.bandwidth = self.bandwidth.max(sample.rate.0 as f64);
                 self.begin_clear(now);
             }
@@ -238,7 +263,6 @@ impl Bond {
 
     fn end_round(&mut self, now: Instant, seen: &Observation) {
         self.rounds += 1;
-        self.queue_lately = self.queue_lately.min(seen.queue_smallest);
         self.learn_loss(seen);
         self.learn_rate(seen);
         match self.state {
@@ -254,7 +278,11 @@ impl Bond {
     }
 
     fn learn_loss(&mut self, seen: &Observation) {
-        if self.gain > CRUISE.1 {
+        // Losses of a full queue are told a round trip late, and are not usual.
+        let quiet = matches!(self.state, State::Cruise)
+            && self.rounds > 2
+            && self.ours(seen.queue) < self.queue_most();
+        if !quiet {
             return;
         }
         self.usual_delivered += seen.delivered as f64;
@@ -276,7 +304,9 @@ impl Bond {
         let lost = if self.ceiling { 0.0 } else { self.usual_loss };
         let rate = seen.rate / (1.0 - lost);
         if rate >= self.bandwidth {
-            self.bandwidth = rate;
+            // Under a ceiling there is no queue that would correct an estimate that chance drove up.
+            let share = if self.ceiling { 0.25 } else { 1.0 };
+            self.bandwidth += share * (rate - self.bandwidth);
             return;
         }
         if seen.app_limited || self.state == State::Startup {
@@ -290,9 +320,10 @@ impl Bond {
         // The link was busy all the time if every packet found a queue. It was the link and not we who set the rate if
         // that differs from the rate of sending.
         let busy = self.ours(seen.queue_smallest) > Duration::from_micros(500);
-        let blur = 0.02 + self.noise.as_secs_f64() / seen.interval.as_secs_f64().max(0.001);
-        let through = seen.send_rate * (1.0 - lost);
-        let told = (seen.rate - through).abs() > blur * through;
+        let blur = (0.02 + self.noise.as_secs_f64() / seen.interval.as_secs_f64().max(0.001)).min(0.5);
+        let sent = seen.send_rate;
+        let beyond_doubt = seen.queue_smallest > PLAIN_QUEUE;
+        let told = (seen.rate - sent).abs() > blur * sent || beyond_doubt;
         if busy && told {
             let far = rate < 0.85 * self.bandwidth;
             self.bandwidth = if far { rate } else { (self.bandwidth + rate) / 2.0 };
@@ -324,7 +355,8 @@ impl Bond {
     }
 
     fn begin_clear(&mut self, now: Instant) {
-        self.next_clear = now + CLEAR_INTERVAL.max(50 * self.rtt_minimum());
+        self.clear_interval = (self.clear_interval * 2).min(CLEAR_INTERVAL.1);
+        self.next_clear = now + self.clear_interval.max(20 * self.rtt_minimum());
         self.enter(now, State::Clear, CLEAR_GAIN);
     }
 
@@ -332,13 +364,22 @@ impl Bond {
     fn steer(&mut self, now: Instant, seen: &Observation) {
         let ours = self.ours(seen.queue).as_secs_f64();
         let target = self.queue_target().as_secs_f64();
+        let full = self.ours(seen.queue_smallest) > self.queue_most();
+        if !full {
+            self.unspoilt = self.bandwidth;
+        }
+        // Our own would shrink.
+        let stays = seen.queue_smallest * 20 >= self.queue_before * 19;
+        self.queue_before = seen.queue_smallest;
+        let stubborn = full && stays && self.gain <= STUBBORN_GAIN;
+        self.stubborn_rounds = if stubborn { self.stubborn_rounds + 1 } else { 0 };
         let error = (target - ours) / (2.0 * self.rtt.as_secs_f64().max(0.01));
         let most = if self.ceiling { 1.0 } else { CRUISE.1 };
         self.gain = (1.0 + error).clamp(CRUISE.0, most);
         if seen.app_limited {
             return;
         }
-        if seen.loss() > self.usual_loss + SUSPICIOUS_LOSS {
+        if !self.ceiling && seen.lost_more_than(self.usual_loss, SUSPICIOUS_LOSS) {
             self.lossy_rounds += 1;
             if self.lossy_rounds >= 2 && seen.rate > 1.0 {
                 // Take it for a ceiling, and probe at once whether it is one.
@@ -358,7 +399,15 @@ impl Bond {
         } else {
             0
         };
-        if now >= self.next_clear {
+        if self.stubborn_rounds == STUBBORN / 3 && seen.rate > 1.0 {
+            // The window holds us back as well: then what arrives is what there is.
+            self.bandwidth = self.bandwidth.min(seen.rate);
+        }
+        if self.stubborn_rounds >= STUBBORN {
+            self.begin_compete(now, seen.queue);
+        } else if full {
+            // First our own queue must go.
+        } else if now >= self.next_clear && !self.ceiling {
             self.begin_clear(now);
         } else if now >= self.next_up || self.idle_rounds >= 4 {
             self.begin_up(now);
@@ -368,6 +417,7 @@ impl Bond {
     fn begin_up(&mut self, now: Instant) {
         self.step = 0;
         self.reference = self.bandwidth;
+        self.before_up = self.bandwidth;
         self.enter(now, State::Up, UP_GAINS[0]);
     }
 
@@ -385,9 +435,14 @@ impl Bond {
         let lost = if self.ceiling { 0.0 } else { self.usual_loss };
         let growth = seen.rate / (1.0 - lost) / self.reference;
         if growth > 1.0 + 0.5 * (self.gain - 1.0) {
-            self.ceiling = false;
-            self.before_loss = None;
-            self.up_interval = UP_INTERVAL.0;
+            self.bandwidth = self.bandwidth.max(seen.rate);
+            // A policer lets through once what it has saved up; twice is more than that.
+            if !self.ceiling || self.step > 0 {
+                self.ceiling = false;
+                self.before_loss = None;
+                self.before_up = self.bandwidth;
+                self.up_interval = UP_INTERVAL.0;
+            }
             self.reference = self.bandwidth;
             self.step = (self.step + 1).min(UP_GAINS.len() - 1);
             self.enter(now, State::Up, UP_GAINS[self.step]);
@@ -395,15 +450,23 @@ impl Bond {
             self.rounds = 0;
             return;
         }
-        if seen.loss() > self.usual_loss + 0.4 * (self.gain - 1.0) {
+        let no_queue = self.ours(seen.queue) < self.queue_most() * 4 / 5;
+        if !seen.lost_more_than(self.usual_loss, 0.4 * (self.gain - 1.0)) {
+            self.ceiling = false;
+        } else if no_queue {
             self.ceiling = true;
-            self.bandwidth = seen.rate.min(self.bandwidth);
-            self.ceiling_rate = seen.rate;
+            self.bandwidth = seen.rate.min(self.before_up);
+            self.ceiling_rate = self.bandwidth;
             self.usual_delivered = 0.0;
             self.usual_lost = 0.0;
             self.usual_loss = 0.0;
         }
-        self.up_interval = (self.up_interval * 2).min(UP_INTERVAL.1);
+        let longest = if self.ceiling {
+            UP_INTERVAL_CEILING
+        } else {
+            UP_INTERVAL.1
+        };
+        self.up_interval = (self.up_interval * 2).min(longest);
         self.enter(now, State::Down, DOWN_GAIN);
     }
 
@@ -418,35 +481,20 @@ impl Bond {
         if self.rounds < 2 {
             return;
         }
-        let rest = seen.queue_smallest.min(self.queue_lately);
-        self.queue_lately = Duration::MAX;
-        if rest > self.neighbour() && !seen.app_limited {
-            self.suspicions += 1;
-            if self.suspicions >= 2 {
-                self.suspicions = 0;
-                let window = self.pipe(seen.queue);
-                self.compete = Some(Compete::new(now, window));
-                self.next_clear = now + TRY_ALONE_INTERVAL;
-                self.enter(now, State::Compete, 1.2);
-            } else {
-                self.cruise(now);
-                self.next_clear = now + SECOND_LOOK.max(4 * self.rtt);
-            }
-            return;
-        }
-        self.suspicions = 0;
+        // Variation comes and goes: believe the longest, and forget it slowly.
         let rest = seen.queue.min(MOST_NOISE);
-        self.noise = if self.noise.is_zero() {
-            rest
-        } else {
-            (self.noise * 3 + rest) / 4
-        };
+        self.noise = rest.max((self.noise * 3 + rest) / 4);
         self.begin_up(now);
     }
 
-    /// A queue that stays above this when ours is gone is somebody's.
-    fn neighbour(&self) -> Duration {
-        NEIGHBOUR.max(self.rtt_minimum() / 4)
+    /// We hardly send, and yet the queue stays: it is a neighbour's, and waiting would starve us.
+    fn begin_compete(&mut self, now: Instant, queue: Duration) {
+        // We gave way all the time: half of what was ours before is a fair share to begin with.
+        self.bandwidth = self.bandwidth.max(self.unspoilt / 2.0);
+        self.compete = Some(Compete::new(now, self.pipe(queue)));
+        self.try_interval = TRY_ALONE_INTERVAL.0;
+        self.next_clear = now + self.try_interval;
+        self.enter(now, State::Compete, 1.2);
     }
 
     fn compete_on(&mut self, now: Instant) {
@@ -459,11 +507,16 @@ impl Bond {
         if self.rounds < 2 {
             return;
         }
-        if seen.queue_smallest < self.neighbour() {
+        // By round trips: the base of one-way delays has grown used to the neighbour.
+        let rest = seen
+            .rtt_smallest
+            .map_or(Duration::ZERO, |rtt| rtt.saturating_sub(self.rtt_minimum()));
+        if rest < NEIGHBOUR + self.noise.min(NEIGHBOUR) {
             self.compete = None;
             self.cruise(now);
         } else {
-            self.next_clear = now + TRY_ALONE_INTERVAL;
+            self.try_interval = (self.try_interval * 2).min(TRY_ALONE_INTERVAL.1);
+            self.next_clear = now + self.try_interval;
             self.enter(now, State::Compete, 1.2);
         }
     }
@@ -490,6 +543,7 @@ impl Controller for Bond {
     fn on_ack(&mut self, now: Instant, sample: &RateSample, in_flight: u64) {
         if !sample.rtt.is_zero() {
             self.rtt_minimum.update(now, sample.rtt);
+            self.rtt_lately.update(now, sample.rtt);
             self.rtt = if self.rtt.is_zero() {
                 sample.rtt
             } else {
@@ -536,12 +590,12 @@ impl Controller for Bond {
     }
 
     fn window(&self) -> u64 {
-        let most = self.noise + 2 * self.queue_most() + ACK_SLACK;
+        let most = 2 * self.noise + 2 * self.queue_most() + ACK_SLACK;
         match (self.state, &self.compete) {
             (State::TryAlone, _) => (self.pipe(ACK_SLACK) / 2).max(SMALLEST_WINDOW),
             (_, Some(compete)) => compete.window(),
             (State::Startup, _) => (3 * self.pipe(ACK_SLACK)).max(INITIAL_WINDOW),
-            (State::Clear, _) => (self.pipe(Duration::ZERO) * 9 / 10).max(SMALLEST_WINDOW),
+            (State::Clear, _) => (self.pipe(Duration::ZERO) * 19 / 20).max(SMALLEST_WINDOW),
             (State::Resume, _) if self.rounds == 0 => {
                 INITIAL_WINDOW.min(self.pipe(most)).max(SMALLEST_WINDOW)
             }

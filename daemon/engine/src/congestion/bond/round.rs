@@ -11,6 +11,7 @@ pub(super) struct Round {
     end: u64,
     queue_sum: Duration,
     queue_smallest: Option<Duration>,
+    rtt_smallest: Option<Duration>,
     samples: u32,
     delivered: u64,
     lost: u64,
@@ -31,6 +32,8 @@ pub(super) struct Observation {
     pub(super) queue: Duration,
     /// Smallest delay above the base.
     pub(super) queue_smallest: Duration,
+    /// Smallest round trip; none if no packet's was measured.
+    pub(super) rtt_smallest: Option<Duration>,
     pub(super) delivered: u64,
     pub(super) lost: u64,
 }
@@ -39,6 +42,13 @@ impl Observation {
     /// The share of bytes that was lost.
     pub(super) fn loss(&self) -> f64 {
         self.lost as f64 / (self.lost + self.delivered).max(1) as f64
+    }
+
+    /// True if more was lost than `usual`, beyond `excess` and beyond chance.
+    pub(super) fn lost_more_than(&self, usual: f64, excess: f64) -> bool {
+        let packets = ((self.lost + self.delivered) as f64 / 1500.0).max(1.0);
+        let chance = 2.0 * (usual * (1.0 - usual) / packets).sqrt();
+        self.loss() > usual + excess.max(chance)
     }
 }
 
@@ -68,6 +78,12 @@ impl Round {
             self.queue_smallest
                 .map_or(sample.queue_delay, |smallest| smallest.min(sample.queue_delay)),
         );
+        if !sample.rtt.is_zero() {
+            self.rtt_smallest = Some(
+                self.rtt_smallest
+                    .map_or(sample.rtt, |smallest| smallest.min(sample.rtt)),
+            );
+        }
         self.samples += 1;
         self.delivered += sample.newly_acked;
         self.last = *sample;
@@ -81,6 +97,7 @@ impl Round {
             app_limited: sample.app_limited,
             queue: self.queue_sum / self.samples,
             queue_smallest: self.queue_smallest.unwrap_or_default(),
+            rtt_smallest: self.rtt_smallest,
             delivered: self.delivered,
             lost: self.lost,
         };

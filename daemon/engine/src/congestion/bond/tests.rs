@@ -48,7 +48,7 @@ fn finds_the_rate_within_ten_round_trips_and_keeps_the_link_busy() {
         let steady = share(&run, megabits, 3_000, 20_000);
         let mean = run.between(3_000, 20_000).queue_mean();
         assert!(
-            start >= 750,
+            start >= 850,
             "{megabits} Mbit/s, {delay} ms: {start} ‰ after ten round trips"
         );
         assert!(steady >= 985, "{megabits} Mbit/s, {delay} ms: {steady} ‰");
@@ -63,7 +63,7 @@ fn finds_the_rate_within_ten_round_trips_and_keeps_the_link_busy() {
 
 #[test]
 fn random_loss_does_no_harm() {
-    for loss in [1, 3] {
+    for loss in [1, 3, 10] {
         let mut run = run(Link {
             loss,
             ..Link::new(50, 10, 250_000)
@@ -71,7 +71,7 @@ fn random_loss_does_no_harm() {
         run.until(20_000);
         let steady = share(&run, 50, 3_000, 20_000);
         assert!(steady >= 975 * (100 - loss) / 100, "{loss} %: {steady} ‰");
-        assert!(run.between(3_000, 20_000).queue_mean() <= 6_000_000);
+        assert!(run.between(3_000, 20_000).queue_mean() <= 10_000_000);
     }
 }
 
@@ -86,7 +86,8 @@ fn a_rate_that_falls_to_a_tenth_and_returns_is_followed() {
     share(&run, 50, 4_000, 5_000);
     share(&run, 5, 6_000, 10_000);
     let low = run.between(6_000, 10_000);
-    assert!(low.queue_mean() < 80_000_000, "{}", low.queue_mean());
+    assert!(low.queue_most < 300_000_000);
+    assert!(low.queue_mean() < 15_000_000, "{}", low.queue_mean());
     assert!(share(&run, 5, 6_000, 10_000) >= 950);
     let back = share(&run, 50, 12_500, 13_500);
     assert!(back >= 800, "{back} ‰ after three seconds");
@@ -102,7 +103,7 @@ fn jitter_is_not_taken_for_a_queue() {
         run.until(30_000);
         let steady = share(&run, megabits, 4_000, 30_000);
         assert!(steady >= 950, "{megabits} Mbit/s, {delay} ms: {steady} ‰");
-        assert!(run.between(4_000, 30_000).queue_mean() <= 20_000_000);
+        assert!(run.between(4_000, 30_000).queue_mean() <= 25_000_000);
     }
 }
 
@@ -135,7 +136,7 @@ fn a_policer_and_a_tiny_buffer_are_found() {
         let slice = run.between(4_000, 20_000);
         assert!(steady >= 930, "{name}: {steady} ‰");
         let lost = slice.dropped * 1_000 / (slice.dropped + slice.delivered);
-        assert!(lost <= 30, "{name}: {lost} ‰ lost");
+        assert!(lost <= 60, "{name}: {lost} ‰ lost");
     }
 }
 
@@ -183,7 +184,7 @@ fn a_neighbour_gets_his_share_and_leaves_us_ours() {
         share(&run, 50, at, at + 5_000);
     }
     let ours = share(&run, 50, 15_000, 65_000);
-    assert!((333..=800).contains(&ours), "{ours} ‰");
+    assert!((333..=667).contains(&ours), "{ours} ‰");
     run.neighbour = None;
     run.until(90_000);
     assert!(share(&run, 50, 75_000, 90_000) >= 970);
