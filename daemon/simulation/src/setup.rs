@@ -139,12 +139,12 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// From the beginning to the end of the run, to a host beside the server.
+    /// From the beginning, when the tunnel is up, to the end of the run, to a host beside the server.
     pub fn new(kind: FlowKind, direction: Direction) -> Self {
         Self {
             kind,
             direction,
-            start: Duration::ZERO,
+            start: Duration::from_millis(500),
             end: Duration::MAX,
             origin: Duration::ZERO,
             v6: false,

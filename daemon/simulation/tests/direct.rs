@@ -12,7 +12,7 @@ use sennit_simulation::world::World;
 const SECONDS: f64 = 20.0;
 
 fn run(flow: Flow, wan: Wan, seed: u64) -> FlowCounters {
-    let setup = Setup::new(SECONDS, vec![wan]).flow(flow).directly(0);
+    let setup = Setup::new(SECONDS, vec![wan]).flow(flow.from(0.0)).directly(0);
     let mut world = World::new(setup, seed, None);
     world.run(Instant::ZERO + Duration::from_secs_f64(SECONDS), &mut |_| {});
     let counters = world.counters(0);

