@@ -177,7 +177,7 @@ pub(super) struct Run {
     wobble: f64,
     wobbled: Instant,
     last_arrival: Instant,
-    random: u64,
+    pub(super) random: u64,
     sent: SentPackets<()>,
     received: Received,
     rtt: RttEstimator,

@@ -6,9 +6,9 @@ use crate::time::Instant;
 
 const PACKET: f64 = 1500.0;
 const SMALLEST: f64 = 4.0 * PACKET;
-/// Gentler and steeper than CUBIC (0.7 and 0.4): about two flows, as we give way early and whenever we try alone.
-const SHRINK: f64 = 0.85;
-const STEEPNESS: f64 = 1.0;
+/// Between CUBIC (0.7 and 0.4) for one flow and for two, as we give way early and whenever we try alone.
+const SHRINK: f64 = 0.8;
+const STEEPNESS: f64 = 0.6;
 
 /// A window that behaves as its neighbours' do.
 #[derive(Clone, Copy, Debug)]

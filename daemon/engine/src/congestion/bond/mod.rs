@@ -12,6 +12,7 @@
 //! share ([`compete`]) and try again.
 
 mod compete;
+mod learn;
 mod round;
 
 use std::time::Duration;
@@ -29,9 +30,14 @@ const PACKET: u64 = 1500;
 const INITIAL_WINDOW: u64 = 16 * PACKET;
 /// Pace before anything is known of the path.
 const INITIAL_RATE: f64 = 500_000.0;
+const START_AGAIN_GAIN: f64 = 2.0;
+/// Delay without our queue that makes a path one whose delay varies.
+const WAVERING: Duration = Duration::from_millis(2);
 /// What may always be in flight.
 const SMALLEST_WINDOW: u64 = 4 * PACKET;
 const STARTUP_GAIN: f64 = 2.77;
+/// A queue beyond twice what we want ends probing upwards without looking at what it brought.
+const UP_SLACK: Duration = Duration::from_millis(3);
 /// A queue beyond what we want that ends the start.
 const STARTUP_SLACK: Duration = Duration::from_millis(5);
 /// Paces of probing upwards, one after the other while each finds more.
@@ -113,6 +119,8 @@ pub struct Bond {
     /// Rate and growth at the start.
     full_rate: f64,
     full_rounds: u32,
+    /// How often to begin anew on a path whose delay varies.
+    starts_again: u32,
     /// Rate before probing upwards, and how far that went.
     reference: f64,
     before_up: f64,
@@ -164,6 +172,7 @@ impl Bond {
             opened: INITIAL_WINDOW,
             full_rate: 0.0,
             full_rounds: 0,
+            starts_again: 3,
             reference: 0.0,
             before_up: 0.0,
             step: 0,
@@ -194,7 +203,8 @@ impl Bond {
 
     /// The longest queue that we want to make.
     fn queue_most(&self) -> Duration {
-        let packets = self.time_of(3 * PACKET);
+        // A few packets at least; but no link that is worth bonding takes long for them.
+        let packets = self.time_of(3 * PACKET).min(Duration::from_millis(20));
         Duration::from_millis(5).max(self.rtt_minimum() / 4).max(packets)
     }
 
@@ -243,7 +253,7 @@ impl Bond {
         let ours = self.ours(sample.queue_delay);
         let held_up = 4 * sample.rate.0 < 3 * sample.send_rate.0 || ours > PLAIN_QUEUE;
         match self.state {
-            State::Up if ours > self.queue_most() => self.found_queue(now),
+            State::Up if ours > 2 * self.queue_most() + UP_SLACK => self.found_queue(now),
             State::Down if in_flight <= self.pipe(self.noise + self.queue_target()) => self.cruise(now),
             // What is acknowledged from here on was sent when our queue was gone, or nearly.
             State::Clear | State::TryAlone if in_flight > self.window() + 2 * PACKET => {
@@ -278,62 +288,6 @@ impl Bond {
             State::Compete => self.compete_on(now),
             State::TryAlone => self.try_alone(now, seen),
             State::Resume => self.resume(now),
-        }
-    }
-
-    fn learn_loss(&mut self, seen: &Observation) {
-        // Losses of a full queue are told a round trip late, and are not usual.
-        let quiet = matches!(self.state, State::Cruise)
-            && self.rounds > 2
-            && self.ours(seen.queue) < self.queue_most();
-        if !quiet {
-            return;
-        }
-        self.usual_delivered += seen.delivered as f64;
-        self.usual_lost += seen.lost as f64;
-        let total = self.usual_delivered + self.usual_lost;
-        if total > 2_000_000.0 {
-            self.usual_delivered *= 0.75;
-            self.usual_lost *= 0.75;
-        }
-        if total > 200_000.0 {
-            self.usual_loss = (self.usual_lost / total).min(MOST_USUAL_LOSS);
-        }
-    }
-
-    fn learn_rate(&mut self, seen: &Observation) {
-        if seen.rate < 1.0 || seen.interval < self.rtt_minimum() / 2 {
-            return;
-        }
-        let lost = if self.ceiling { 0.0 } else { self.usual_loss };
-        let rate = seen.rate / (1.0 - lost);
-        if rate >= self.bandwidth {
-            // Under a ceiling there is no queue that would correct an estimate that chance drove up.
-            let share = if self.ceiling { 0.25 } else { 1.0 };
-            self.bandwidth += share * (rate - self.bandwidth);
-            return;
-        }
-        if seen.app_limited || self.state == State::Startup {
-            return;
-        }
-        if self.ceiling && seen.loss() > 0.005 {
-            // Sending faster brings nothing but loss.
-            self.bandwidth += 0.25 * (rate.max(0.97 * self.ceiling_rate) - self.bandwidth).min(0.0);
-            return;
-        }
-        // The link was busy all the time if every packet found a queue. It was the link and not we who set the rate if
-        // that differs from the rate of sending.
-        let busy = self.ours(seen.queue_smallest) > Duration::from_micros(500);
-        let blur = (0.02 + self.noise.as_secs_f64() / seen.interval.as_secs_f64().max(0.001)).min(0.5);
-        let sent = seen.send_rate;
-        let beyond_doubt = seen.queue_smallest > PLAIN_QUEUE;
-        let told = (seen.rate - sent).abs() > blur * sent || beyond_doubt;
-        if busy && told {
-            let far = rate < 0.85 * self.bandwidth;
-            self.bandwidth = if far { rate } else { (self.bandwidth + rate) / 2.0 };
-            if far {
-                self.up_interval = UP_INTERVAL.0;
-            }
         }
     }
 
@@ -465,12 +419,18 @@ impl Bond {
             self.usual_lost = 0.0;
             self.usual_loss = 0.0;
         }
+        if self.ours(seen.queue) > self.queue_target() {
+            self.found_queue(now);
+            return;
+        }
         let longest = if self.ceiling {
             UP_INTERVAL_CEILING
         } else {
             UP_INTERVAL.1
         };
-        self.up_interval = (self.up_interval * 2).min(longest);
+        // Where variation hides what probing brings, only trying again tells.
+        let longer = if self.noise > self.queue_most() { 1 } else { 2 };
+        self.up_interval = (self.up_interval * longer).min(longest);
         self.enter(now, State::Down, DOWN_GAIN);
     }
 
@@ -488,6 +448,15 @@ impl Bond {
         // Variation comes and goes: believe the longest, and forget it slowly.
         let rest = seen.queue.min(MOST_NOISE);
         self.noise = rest.max((self.noise * 3 + rest) / 4);
+        if self.starts_again > 0 && rest > WAVERING.max(self.rtt_minimum() / 8) {
+            // The start may have ended because the delay varied, not because the path was full.
+            self.starts_again -= 1;
+            self.full_rate = self.bandwidth;
+            self.full_rounds = 1;
+            self.enter(now, State::Startup, START_AGAIN_GAIN);
+            return;
+        }
+        self.starts_again = 0;
         self.begin_up(now);
     }
 

@@ -176,17 +176,44 @@ fn a_pause_is_followed_by_no_burst_and_no_slow_phase() {
 
 #[test]
 fn a_neighbour_gets_his_share_and_leaves_us_ours() {
-    let mut run = run(Link::new(50, 10, 250_000));
-    run.until(5_000);
-    run.neighbour = Some(Neighbour::new());
-    run.until(65_000);
-    for at in (5_000..65_000).step_by(5_000) {
-        share(&run, 50, at, at + 5_000);
+    for megabits in [20, 50] {
+        let mut run = run(Link::new(megabits, 12, 250_000));
+        run.until(5_000);
+        run.neighbour = Some(Neighbour::new());
+        run.until(65_000);
+        let ours = share(&run, megabits, 5_000, 65_000);
+        assert!((333..=667).contains(&ours), "{megabits} Mbit/s: {ours} ‰");
+        run.neighbour = None;
+        run.until(100_000);
+        assert!(share(&run, megabits, 85_000, 100_000) >= 970);
+        assert!(run.between(85_000, 100_000).queue_mean() <= 8_000_000);
     }
-    let ours = share(&run, 50, 15_000, 65_000);
-    assert!((333..=667).contains(&ours), "{ours} ‰");
-    run.neighbour = None;
-    run.until(90_000);
-    assert!(share(&run, 50, 75_000, 90_000) >= 970);
-    assert!(run.between(75_000, 90_000).queue_mean() <= 6_000_000);
+}
+
+#[test]
+fn links_of_all_kinds_are_used_whatever_chance_does() {
+    for seed in 1..=2u64 {
+        for (megabits, delay, queue) in [
+            (50, 50, 250_000),
+            (20, 35, 150_000),
+            (5, 20, 60_000),
+            (100, 2, 250_000),
+        ] {
+            for (loss, jitter) in [(0, 0), (2, 0), (0, 3)] {
+                let jitter = Duration::from_millis(jitter);
+                let mut run = run(Link {
+                    loss,
+                    jitter,
+                    ..Link::new(megabits, delay, queue)
+                });
+                run.random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                run.until(10_000);
+                let share = share(&run, megabits, 3_000, 10_000) * 100 / (100 - loss);
+                assert!(
+                    share >= 930,
+                    "{megabits} Mbit/s, {delay} ms, {loss} % loss, {jitter:?}, seed {seed}: {share} ‰"
+                );
+            }
+        }
+    }
 }
