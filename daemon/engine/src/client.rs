@@ -379,7 +379,9 @@ impl Client {
             });
         }
         self.failures = 0;
-        self.handshake_at = now + REKEY_AFTER;
+        // Until the server is heard under the new keys, it may not have them.
+        let confirmed = if self.connected { REKEY_AFTER } else { LONGEST_RETRY };
+        self.handshake_at = now + confirmed;
     }
 
     fn add_path(&mut self, now: Instant, id: WanId) {

@@ -85,6 +85,8 @@ struct Pending {
     resumes: bool,
     mode: Mode,
     since: Instant,
+    /// What the client was told, for copies of its initiation that come over its other WANs.
+    answer: Vec<u8>,
 }
 
 /// The server's end of all tunnels.
@@ -410,6 +412,13 @@ impl Server {
         let Some(suite) = Suite::choose(received.payload.suites, self.config.aes_is_fast) else {
             return;
         };
+        let copy_of = |pending: &&Pending| {
+            pending.keys.remote == received.payload.receiver && pending.instance == received.payload.instance
+        };
+        if let Some(pending) = known.pending.iter().find(copy_of) {
+            let answer = pending.answer.clone();
+            return self.answer(network, answer);
+        }
         let mut index = ReceiverIndex(self.random.next_u32() & 0x00ff_ffff);
         while self.by_index.contains_key(&index) {
             index = ReceiverIndex(self.random.next_u32() & 0x00ff_ffff);
@@ -440,6 +449,7 @@ impl Server {
             resumes,
             mode,
             since: now,
+            answer: answer.clone(),
         });
         let live: Vec<_> = known
             .pending

@@ -165,6 +165,8 @@ pub struct Report {
     pub hash: u64,
     /// Events of the simulator.
     pub events: u64,
+    /// What the setup has beside links and flows, in words.
+    pub circumstances: Vec<String>,
     /// Links.
     pub links: Vec<LinkReport>,
     /// Paths.
@@ -244,6 +246,7 @@ impl Report {
             seconds: length.as_secs_f64(),
             hash: world.hash(),
             events: world.event_count(),
+            circumstances: world.setup().circumstances(),
             links,
             paths,
             flows,
@@ -309,6 +312,9 @@ impl Report {
             "{}, seed {}: {} s, {} events, hash {:016x}",
             self.scenario, self.seed, self.seconds, self.events, self.hash
         )?;
+        for circumstance in &self.circumstances {
+            writeln!(out, "  {circumstance}")?;
+        }
         writeln!(
             out,
             "  link       rate Mbit/s   used   queue p50/p99 ms   packets   lost: queue random policer outage"

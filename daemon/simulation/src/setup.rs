@@ -419,6 +419,50 @@ impl Setup {
         self
     }
 
+    /// What is unusual about it, a line each, for reports.
+    pub fn circumstances(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.mode != Mode::Speed {
+            lines.push(format!("mode {:?}", self.mode));
+        }
+        for (number, wan) in self.wans.iter().enumerate() {
+            if wan.settings != WanSettings::default() || wan.joins > Duration::ZERO {
+                lines.push(format!("wan {number} joins at {:?}, {:?}", wan.joins, wan.settings));
+            }
+            if !wan.nat.rebinds.is_empty() || wan.nat.forgets_after.is_some() {
+                lines.push(format!("wan {number} {:?}", wan.nat));
+            }
+            for (direction, link) in [("up", &wan.up), ("down", &wan.down)] {
+                let mut words = String::new();
+                for outage in &link.outages {
+                    words += &format!(" dead {:?} to {:?}", outage.from, outage.until);
+                }
+                for (at, change) in &link.changes {
+                    words += &format!(" at {at:?} {change:?}");
+                }
+                for (name, there) in [
+                    ("jitter", link.jitter.map(|jitter| format!("{jitter:?}"))),
+                    ("reordering", link.reordering.map(|reordering| format!("{reordering:?}"))),
+                    ("policer", link.policer.map(|policer| format!("{policer:?}"))),
+                    ("duplication", (link.duplication > 0.0).then(|| format!("{:.4}", link.duplication))),
+                    ("corruption", (link.corruption > 0.0).then(|| format!("{:.4}", link.corruption))),
+                ] {
+                    if let Some(there) = there {
+                        words += &format!(" {name} {there}");
+                    }
+                }
+                lines.push(format!("wan {number} {direction} {:?} {:?}{words}", link.delay, link.loss));
+            }
+        }
+        for pause in &self.pauses {
+            lines.push(format!("{pause:?}"));
+        }
+        for (at, action) in &self.actions {
+            lines.push(format!("at {at:?} {action:?}"));
+        }
+        lines
+    }
+
     /// Payload that one TCP flow could carry at best, in bytes: all links full, minus loss and headers.
     pub fn ideal(&self, direction: Direction, from: Instant, to: Instant) -> f64 {
         (self.wans.iter())

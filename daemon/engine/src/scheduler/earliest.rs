@@ -33,6 +33,10 @@ impl Scheduler for EarliestArrival {
             if index == candidate || !other.usable || !takes_part(index, paths) {
                 continue;
             }
+            if other.priority > this.priority {
+                // It joins when this one is loaded; if this one waited for it in turn, neither would begin.
+                continue;
+            }
             let skew = this.one_way.saturating_sub(other.one_way);
             if skew > EQUAL {
                 slowest_skew = slowest_skew.max(skew);
@@ -127,6 +131,14 @@ mod tests {
         assert_eq!(EarliestArrival.take(1, &paths, backlog(1_000_000)), Take::Nothing);
         paths[0].usable = false;
         assert_eq!(EarliestArrival.take(1, &paths, backlog(1)), Take::Anything);
+    }
+
+    #[test]
+    fn a_slow_primary_wan_does_not_wait_for_a_fast_secondary_one() {
+        let mut paths = [path(0, 40, 50), path(1, 10, 50)];
+        paths[1].priority = Priority::Secondary;
+        assert_eq!(EarliestArrival.take(0, &paths, backlog(100)), Take::Anything);
+        assert_eq!(EarliestArrival.take(1, &paths, backlog(100)), Take::Nothing);
     }
 
     #[test]
