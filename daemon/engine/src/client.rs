@@ -380,7 +380,11 @@ impl Client {
         }
         self.failures = 0;
         // Until the server is heard under the new keys, it may not have them.
-        let confirmed = if self.connected { REKEY_AFTER } else { LONGEST_RETRY };
+        let confirmed = if self.connected {
+            REKEY_AFTER
+        } else {
+            LONGEST_RETRY
+        };
         self.handshake_at = now + confirmed;
     }
 

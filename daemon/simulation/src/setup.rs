@@ -427,7 +427,10 @@ impl Setup {
         }
         for (number, wan) in self.wans.iter().enumerate() {
             if wan.settings != WanSettings::default() || wan.joins > Duration::ZERO {
-                lines.push(format!("wan {number} joins at {:?}, {:?}", wan.joins, wan.settings));
+                lines.push(format!(
+                    "wan {number} joins at {:?}, {:?}",
+                    wan.joins, wan.settings
+                ));
             }
             if !wan.nat.rebinds.is_empty() || wan.nat.forgets_after.is_some() {
                 lines.push(format!("wan {number} {:?}", wan.nat));
@@ -442,16 +445,28 @@ impl Setup {
                 }
                 for (name, there) in [
                     ("jitter", link.jitter.map(|jitter| format!("{jitter:?}"))),
-                    ("reordering", link.reordering.map(|reordering| format!("{reordering:?}"))),
+                    (
+                        "reordering",
+                        link.reordering.map(|reordering| format!("{reordering:?}")),
+                    ),
                     ("policer", link.policer.map(|policer| format!("{policer:?}"))),
-                    ("duplication", (link.duplication > 0.0).then(|| format!("{:.4}", link.duplication))),
-                    ("corruption", (link.corruption > 0.0).then(|| format!("{:.4}", link.corruption))),
+                    (
+                        "duplication",
+                        (link.duplication > 0.0).then(|| format!("{:.4}", link.duplication)),
+                    ),
+                    (
+                        "corruption",
+                        (link.corruption > 0.0).then(|| format!("{:.4}", link.corruption)),
+                    ),
                 ] {
                     if let Some(there) = there {
                         words += &format!(" {name} {there}");
                     }
                 }
-                lines.push(format!("wan {number} {direction} {:?} {:?}{words}", link.delay, link.loss));
+                lines.push(format!(
+                    "wan {number} {direction} {:?} {:?}{words}",
+                    link.delay, link.loss
+                ));
             }
         }
         for pause in &self.pauses {
