@@ -274,3 +274,65 @@ fn acknowledgements_alone_fill_nothing() {
     }
     assert_eq!((sent.in_flight(), sent.oldest_unacknowledged()), (0, None));
 }
+
+#[test]
+fn acknowledgements_of_any_content_do_no_harm() {
+    let mut state: u64 = 5;
+    let mut random = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 20) % below
+    };
+    for _ in 0..300 {
+        let mut ends = Ends::new();
+        for step in 0..200u64 {
+            for _ in 0..random(8) {
+                ends.send(us(step * 1_000));
+            }
+            // Ranges below a truncated number, as a peer with our keys could write them: any size, any distance.
+            let largest = random(2 * ends.sent.next_number() + 2);
+            let mut ranges = AckRanges::new();
+            let mut below = Some(largest);
+            while let Some(end) = below {
+                let start = end.saturating_sub(random(40));
+                if !ranges.push(start, end) {
+                    break;
+                }
+                below = start.checked_sub(2 + random(9));
+            }
+            let frame = AckFrame {
+                path: PathId(3),
+                largest: largest & 0xffff_ffff,
+                received_at: random(1 << 32) as u32,
+                delay: Duration::from_micros(random(1 << 40)),
+                ecn_ce: random(1 << 32) as u32,
+                ranges,
+            };
+            let Ends {
+                sent,
+                rtt,
+                delay,
+                acked,
+                lost,
+                ..
+            } = &mut ends;
+            let before = sent.in_flight();
+            let outcome = sent.on_ack(
+                us(step * 1_000 + 500),
+                &frame,
+                random(2) == 0,
+                rtt,
+                delay,
+                acked,
+                lost,
+            );
+            assert_eq!(outcome.invalid, largest >= sent.next_number());
+            let fresh = outcome.newly_acked_bytes - outcome.spurious_bytes;
+            assert_eq!(sent.in_flight() + fresh + outcome.lost_bytes, before);
+            assert!(delay.queue() < Duration::from_secs(10_000));
+            assert!(rtt.smoothed() <= Duration::from_secs(1));
+        }
+        let open = ends.sent.next_number()
+            - (ends.acked.iter().filter(|packet| !packet.was_lost).count() + ends.lost.len()) as u64;
+        assert_eq!(ends.sent.in_flight(), open * u64::from(BYTES));
+    }
+}
