@@ -111,24 +111,26 @@ impl Netlink {
         forgive(outcome, &[libc::ESRCH, libc::ENOENT, libc::ENODEV])
     }
 
-    /// The links to which default routes of a table lead.
-    pub fn links_of_table(&mut self, family: Family, table: u32) -> io::Result<Vec<u32>> {
-        let mut links = Vec::new();
+    /// The default routes of a table.
+    pub fn default_routes_of(&mut self, family: Family, table: u32) -> io::Result<Vec<RouteKind>> {
         let fixed = [family.number(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         until_consistent(|| {
-            links.clear();
+            let mut found = Vec::new();
             self.dump(RTM_GETROUTE, &fixed, |reply| {
-                let attribute = |wanted| {
-                    let mut all = reply.attributes(fixed.len());
-                    all.find(|(kind, _)| *kind == wanted)
-                        .and_then(|(_, value)| number(value, 0))
-                };
-                if reply.body.get(1) == Some(&0) && attribute(RTA_TABLE) == Some(table) {
-                    links.extend(attribute(RTA_OIF));
+                let is_default = reply.body.get(1) == Some(&0);
+                if !is_default || number_of(reply.attributes(fixed.len()), RTA_TABLE) != Some(table) {
+                    return;
                 }
-            })
-        })?;
-        Ok(links)
+                match reply.body.get(7) {
+                    Some(&RTN_UNREACHABLE) => found.push(RouteKind::Unreachable),
+                    Some(&RTN_UNICAST) => {
+                        found.extend(number_of(reply.attributes(fixed.len()), RTA_OIF).map(RouteKind::Link));
+                    }
+                    _ => {}
+                }
+            })?;
+            Ok(found)
+        })
     }
 
     /// Sets a rule.
@@ -148,6 +150,11 @@ impl Netlink {
             }
         }
     }
+}
+
+fn number_of<'a>(mut attributes: impl Iterator<Item = (u16, &'a [u8])>, wanted: u16) -> Option<u32> {
+    let (_, value) = attributes.find(|(kind, _)| *kind == wanted)?;
+    number(value, 0)
 }
 
 fn forgive(outcome: io::Result<()>, errors: &[i32]) -> io::Result<()> {

@@ -60,11 +60,16 @@ impl Routing {
     }
 
     fn set_family(&mut self, family: Family, tunnel: u32, usable: bool) -> io::Result<()> {
+        // Each change of a route is told to all listeners, us among them: what is right already is not set again.
+        let present = self.netlink.default_routes_of(family, TABLE)?;
         // The way out before the way in: the rules come last, when there is somewhere to go.
-        self.netlink.add_route(unreachable(family))?;
-        if usable {
+        if !present.contains(&RouteKind::Unreachable) {
+            self.netlink.add_route(unreachable(family))?;
+        }
+        let inside = present.contains(&RouteKind::Link(tunnel));
+        if usable && !inside {
             self.netlink.add_route(into_tunnel(family, tunnel))?;
-        } else {
+        } else if !usable && inside {
             self.netlink.remove_route(into_tunnel(family, tunnel))?;
         }
         for rule in rules(family) {
@@ -77,10 +82,13 @@ impl Routing {
         for rule in rules(family).into_iter().rev() {
             self.netlink.remove_rule(rule)?;
         }
-        for link in self.netlink.links_of_table(family, TABLE)? {
-            self.netlink.remove_route(into_tunnel(family, link))?;
+        for kind in self.netlink.default_routes_of(family, TABLE)? {
+            match kind {
+                RouteKind::Link(link) => self.netlink.remove_route(into_tunnel(family, link))?,
+                RouteKind::Unreachable => self.netlink.remove_route(unreachable(family))?,
+            }
         }
-        self.netlink.remove_route(unreachable(family))
+        Ok(())
     }
 }
 
