@@ -27,6 +27,8 @@ const GAP: Duration = Duration::from_millis(5);
 const BATCHES: usize = 4;
 /// Packets that are read from the TUN device before the sockets have their turn.
 const PACKETS: usize = 64;
+/// Messages that are sent before the sockets are read again: at 64 KiB each, some milliseconds of a fast link.
+const TRANSMITS: usize = 64;
 /// The most that one UDP message can have, bytes.
 const MESSAGE: usize = 65_507;
 /// Datagrams of one message: a full one of 64 KiB has 44 of 1,472 bytes.
@@ -189,7 +191,7 @@ impl<E: Endpoint> Shell<E> {
             self.engine.handle_timeout(now);
             self.deliver();
         }
-        self.transmit(now);
+        drained &= self.transmit(now);
         while let Some(event) = self.engine.poll_event() {
             let _ = self.tell.send(Notice::Event(event));
         }
@@ -314,12 +316,15 @@ impl<E: Endpoint> Shell<E> {
         }
     }
 
-    /// Sends all that the engine wants to send.
-    fn transmit(&mut self, now: Instant) {
-        loop {
+    /// Sends what the engine wants to send; false if it wants to send more than one turn's share.
+    fn transmit(&mut self, now: Instant) -> bool {
+        for _ in 0..TRANSMITS {
             let from = self.out.len();
             let transmit = self.engine.poll_transmit(now, &mut self.out, SEGMENTS);
-            let Some(transmit) = transmit else { break };
+            let Some(transmit) = transmit else {
+                self.flush();
+                return true;
+            };
             let segment = transmit.segment_size.max(1);
             let whole = MESSAGE / segment * segment;
             let mut at = from;
@@ -338,6 +343,7 @@ impl<E: Endpoint> Shell<E> {
             }
         }
         self.flush();
+        false
     }
 
     /// Sends the messages that were gathered, each run of one socket by one system call.

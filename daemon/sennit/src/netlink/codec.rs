@@ -49,7 +49,6 @@ pub(super) const RT_SCOPE_UNIVERSE: u8 = 0;
 pub(super) const RT_SCOPE_LINK: u8 = 253;
 pub(super) const RT_TABLE_MAIN: u32 = 254;
 pub(super) const RTNH_F_DEAD: u32 = 1;
-pub(super) const RTNH_F_LINKDOWN: u32 = 16;
 
 pub(super) const FRA_PRIORITY: u16 = 6;
 pub(super) const FRA_FWMARK: u16 = 10;

@@ -8,7 +8,7 @@ use super::codec::{
     IFA_ADDRESS, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, IFLA_IFNAME,
     IFLA_OPERSTATE, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_MULTIPATH, RTA_OIF, RTA_PRIORITY,
     RTA_TABLE, RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTN_UNICAST,
-    RTNH_F_DEAD, RTNH_F_LINKDOWN, Reply, address, number, short,
+    RTNH_F_DEAD, Reply, address, number, short,
 };
 use super::socket::{Netlink, until_consistent};
 use crate::config::Network;
@@ -155,7 +155,8 @@ fn default_routes(reply: Reply<'_>) -> Vec<DefaultRoute> {
     if reply.kind != RTM_NEWROUTE || prefix != 0 || kind != RTN_UNICAST {
         return routes;
     }
-    let dead = |flags: u32| flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) != 0;
+    // A route without carrier counts: its link says that, and is the same WAN when the carrier is back.
+    let dead = |flags: u32| flags & RTNH_F_DEAD != 0;
     let mut table = u32::from(table);
     let mut metric = 0;
     let mut links = Vec::new();
@@ -183,7 +184,7 @@ fn default_routes(reply: Reply<'_>) -> Vec<DefaultRoute> {
 fn next_hops(mut bytes: &[u8]) -> Vec<u32> {
     let mut links = Vec::new();
     while let (Some(length), Some(flags), Some(link)) = (short(bytes, 0), bytes.get(2), number(bytes, 4)) {
-        if u32::from(*flags) & (RTNH_F_DEAD | RTNH_F_LINKDOWN) == 0 {
+        if u32::from(*flags) & RTNH_F_DEAD == 0 {
             links.push(link);
         }
         let length = usize::from(length).next_multiple_of(4);

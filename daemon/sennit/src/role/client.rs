@@ -66,7 +66,7 @@ pub(super) async fn run(
     let mut control = Listener::bind(&config.common.control)?;
     let mut undo = Undo::open(&config.common.state_dir)?;
     let tun = open_tunnel(&mut undo, &config.common)?;
-    let system = ClientSystem::open(undo, &tun)?;
+    let system = ClientSystem::open(undo, &tun, &config.common.state_dir)?;
     announce(Role::Client, &tun);
     // Before the first look, so that no change is missed.
     let watch = Watch::open().map_err(netlink_failed)?;
@@ -417,7 +417,9 @@ impl Client {
             Request::Wan { name, priority } => {
                 let known = self.wans.used.contains_key(&name) || self.wans.waiting.contains_key(&name);
                 if !known {
-                    let names: Vec<&str> = self.wans.used.keys().map(String::as_str).collect();
+                    let names = self.wans.used.keys().chain(self.wans.waiting.keys());
+                    let mut names: Vec<&str> = names.map(String::as_str).collect();
+                    names.sort_unstable();
                     return Err(Error::user(
                         format!("there is no WAN {name:?}"),
                         format!(

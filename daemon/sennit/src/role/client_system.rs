@@ -1,15 +1,18 @@
 //! What the client sets in the system, kept equal to what it should be: addresses, routes, firewall, kernel settings.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use tracing::{debug, warn};
 
 use crate::config::{ClientConfig, Network, RoutePolicy};
-use crate::netlink::{Family, Inventory, Netlink};
-use crate::system::{self, ClientFirewall, Firewall, Routing, Settings, Undo};
+use crate::netlink::{Inventory, Netlink};
+use crate::system::{self, ClientFirewall, Firewall, Routing, Settings, Undo, write_atomically};
 use crate::tun::Tun;
 use crate::wan::{Uplink, uplinks};
 use crate::{Error, Result};
+
+const FILE: &str = "inner-addresses";
 
 /// The client's part of the system.
 #[derive(Debug)]
@@ -19,15 +22,21 @@ pub(super) struct ClientSystem {
     routing: Routing,
     firewall: Firewall,
     tunnel: u32,
-    /// The inner addresses; those of an earlier process until the server has spoken.
+    /// The inner addresses, and the file that keeps them.
     addresses: Vec<Network>,
+    file: PathBuf,
     routed: bool,
     /// A missing program is told once.
     complained: bool,
 }
 
 impl ClientSystem {
-    pub(super) fn open(undo: Undo, tun: &Tun) -> Result<Self> {
+    pub(super) fn open(undo: Undo, tun: &Tun, state_dir: &Path) -> Result<Self> {
+        let file = state_dir.join(FILE);
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let addresses = text
+            .lines()
+            .filter_map(|line| Network::try_from(line.to_owned()).ok());
         let netlink = Netlink::open().map_err(netlink_failed)?;
         let mut system = Self {
             undo,
@@ -35,7 +44,8 @@ impl ClientSystem {
             routing: Routing::open()?,
             firewall: Firewall::default(),
             tunnel: 0,
-            addresses: Vec::new(),
+            addresses: addresses.collect(),
+            file,
             routed: false,
             complained: false,
         };
@@ -43,14 +53,11 @@ impl ClientSystem {
         Ok(system)
     }
 
-    /// The tunnel interface is this one from now on. It keeps the addresses that it has until the server says others.
+    /// The tunnel interface is this one from now on. It gets the addresses that the server said last: connections of
+    /// an earlier process find what they had.
     pub(super) fn set_tunnel(&mut self, tun: &Tun) -> Result<()> {
         self.tunnel = tun.index();
-        let present = self.present_addresses()?;
-        if self.addresses.is_empty() {
-            self.addresses = present;
-        }
-        Ok(())
+        self.put_addresses()
     }
 
     /// The inner addresses.
@@ -60,9 +67,27 @@ impl ClientSystem {
 
     /// The server has said which addresses are this client's.
     pub(super) fn set_addresses(&mut self, addresses: Vec<Network>) -> Result<()> {
-        self.addresses = addresses;
-        let present = self.present_addresses()?;
-        system::set_addresses(&mut self.netlink, self.tunnel, &present, &self.addresses)
+        if addresses != self.addresses {
+            let lines: String = addresses.iter().map(|network| format!("{network}\n")).collect();
+            write_atomically(&self.file, lines.as_bytes())?;
+            self.addresses = addresses;
+        }
+        self.put_addresses()
+    }
+
+    fn put_addresses(&mut self) -> Result<()> {
+        let inventory = Inventory::read(&mut self.netlink).map_err(netlink_failed)?;
+        let present = inventory
+            .links
+            .get(&self.tunnel)
+            .map(|link| link.addresses.clone());
+        debug!(wanted = ?self.addresses, ?present, "addresses of the tunnel interface");
+        system::set_addresses(
+            &mut self.netlink,
+            self.tunnel,
+            &present.unwrap_or_default(),
+            &self.addresses,
+        )
     }
 
     /// The interfaces with a default route.
@@ -76,12 +101,8 @@ impl ClientSystem {
     pub(super) fn apply(&mut self, config: &ClientConfig, uplinks: &[Uplink], through: bool) -> Result<()> {
         let through = through && config.route == RoutePolicy::Default;
         if through {
-            let families: Vec<Family> = self
-                .addresses
-                .iter()
-                .map(|network| Family::of(network.address))
-                .collect();
-            self.routing.set(self.tunnel, &families)?;
+            let ipv6 = self.addresses.iter().any(|network| network.address.is_ipv6());
+            self.routing.set(self.tunnel, ipv6)?;
         } else if self.routed {
             self.routing.remove()?;
         }
@@ -96,7 +117,10 @@ impl ClientSystem {
             sources: self.addresses.iter().map(|network| network.address).collect(),
         };
         match self.firewall.set_client(&table) {
-            Ok(()) => self.complained = false,
+            Ok(()) => {
+                self.complained = false;
+                Settings::new(&mut self.undo).take_late_packets()?;
+            }
             Err(error) if !self.complained => {
                 warn!(
                     "{error} (hint: {}); hosts behind this machine cannot use the tunnel",
@@ -128,16 +152,6 @@ impl ClientSystem {
         for error in outcomes.into_iter().filter_map(Result::err) {
             warn!("{error} (hint: {})", error.hint());
         }
-    }
-
-    fn present_addresses(&mut self) -> Result<Vec<Network>> {
-        let inventory = Inventory::read(&mut self.netlink).map_err(netlink_failed)?;
-        let addresses = inventory
-            .links
-            .get(&self.tunnel)
-            .map(|link| link.addresses.clone());
-        debug!(?addresses, "addresses of the tunnel interface");
-        Ok(addresses.unwrap_or_default())
     }
 }
 

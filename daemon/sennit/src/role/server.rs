@@ -170,6 +170,7 @@ impl Server {
                 tunnel: config.common.interface.clone(),
                 networks: config.address.clone(),
             })?;
+            Settings::new(&mut self.undo).take_late_packets()?;
         } else if self.config.nat {
             Firewall::remove()?;
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use sennit_engine::Client;
 use sennit_engine::ids::{NetworkPath, SocketId, WanId};
+use sennit_engine::settings::Priority::Off;
 use sennit_engine::settings::{BytesPerSecond, WanSettings};
 use serde_json::json;
 use tracing::{info, warn};
@@ -73,6 +74,12 @@ impl Wans {
         }
         for uplink in uplinks {
             let settings = settings(config, saved, &uplink.device);
+            if settings.priority == Off {
+                // Not a byte: the engine does not even know of it.
+                self.remove(&uplink.device, data);
+                self.waiting.insert(uplink.device.clone(), "turned off");
+                continue;
+            }
             if let Some(obstacle) = uplink.obstacle {
                 self.obstruct(&uplink.device, obstacle.text(), data, events);
                 continue;

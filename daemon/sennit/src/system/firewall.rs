@@ -28,7 +28,14 @@ impl ClientFirewall {
     fn text(&self) -> String {
         let mut text = String::from(REMOVE);
         let tunnel = &self.tunnel;
-        text.push_str("table inet sennit {\n");
+        // What tracking knows nothing of is not translated; asked in every table, it also keeps tracking on while the
+        // tunnel has no address yet.
+        let _ = write!(
+            text,
+            "table inet sennit {{\nchain invalid {{\ntype filter hook forward priority -9\n\
+             oifname \"{tunnel}\" ct state invalid drop\n\
+             iifname \"{tunnel}\" ct state invalid drop\n}}\n"
+        );
         if !self.uplinks.is_empty() {
             let uplinks: Vec<String> = self
                 .uplinks
@@ -75,6 +82,8 @@ impl ServerFirewall {
         let _ = write!(
             text,
             "table inet sennit {{\nchain forward {{\ntype filter hook forward priority -10\n\
+             iifname \"{tunnel}\" ct state invalid drop\n\
+             oifname \"{tunnel}\" ct state invalid drop\n\
              iifname \"{tunnel}\" ip daddr 169.254.0.0/16 drop\n\
              iifname \"{tunnel}\" ip6 daddr fd00:ec2::254 drop\n}}\n\
              chain source {{\ntype nat hook postrouting priority 100\n"
@@ -205,6 +214,6 @@ mod tests {
             uplinks: BTreeSet::new(),
             ..table
         };
-        assert!(!open.text().contains("drop"));
+        assert!(!open.text().contains("oifname {"));
     }
 }

@@ -34,11 +34,14 @@ impl Routing {
         Ok(Self { netlink })
     }
 
-    /// Sends everything into the tunnel interface with this number. Setting it twice changes nothing. IP versions in
-    /// which the tunnel has no address are refused at once, so that programs take the other one.
-    pub fn set(&mut self, tunnel: u32, usable: &[Family]) -> Result<()> {
+    /// Sends everything into the tunnel interface with this number. Setting it twice changes nothing.
+    ///
+    /// Without an inner IPv6 address (`ipv6` is false) IPv6 is refused at once, so that programs take IPv4. IPv4 always
+    /// has its route: the kernel's check of return paths refuses what comes from a source that is unreachable, the
+    /// server's answers among it.
+    pub fn set(&mut self, tunnel: u32, ipv6: bool) -> Result<()> {
         for family in Family::BOTH {
-            let outcome = self.set_family(family, tunnel, usable.contains(&family));
+            let outcome = self.set_family(family, tunnel, family == Family::V4 || ipv6);
             match outcome {
                 // A kernel without IPv6 has no routes that could leak.
                 Err(error) if family == Family::V6 && is_unsupported(&error) => {}

@@ -49,6 +49,13 @@ impl<'a> Settings<'a> {
         Ok(())
     }
 
+    /// The tunnel may deliver a packet late: connection tracking takes it for what it is, instead of letting it pass
+    /// without address translation, which the other end answers with a reset.
+    pub fn take_late_packets(&mut self) -> Result<()> {
+        let liberal = Path::new(SYSCTL).join("netfilter/nf_conntrack_tcp_be_liberal");
+        self.undo.set_sysctl(&liberal, "1")
+    }
+
     /// Packets of a LAN port arrive in large pieces that the tunnel can take as they are: the kernel joins the packets
     /// of a flow into one, not into a list.
     pub fn join_packets_on(&mut self, lan: &InterfaceName) -> Result<()> {

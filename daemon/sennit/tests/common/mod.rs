@@ -1,11 +1,13 @@
 //! Network namespaces and running daemons for tests. Needs root; says so where it is not.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
+pub mod bond;
+
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +15,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub const SENNIT: &str = env!("CARGO_BIN_EXE_sennit");
+
+/// What is waited for takes moments; this only ends a test that fails.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A network namespace that lives as long as this value.
 pub struct Namespace {
@@ -112,30 +117,38 @@ impl Drop for Namespace {
     }
 }
 
-/// A started daemon; killed with the test.
+/// A started daemon; killed with the test. Its log goes to a file, so that it never waits for us to read.
 pub struct Running {
     child: Child,
-    log: BufReader<ChildStderr>,
+    log: tempfile::NamedTempFile,
+    read: usize,
 }
 
 impl Running {
     pub fn start(mut command: Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        Self { child, log }
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let child = command.stderr(log.reopen().unwrap()).spawn().unwrap();
+        Self { child, log, read: 0 }
     }
 
-    /// Reads the log until a line contains `text`, and returns that line.
+    /// Reads the log on until a line contains `text`, and returns that line.
     pub fn wait_for(&mut self, text: &str) -> String {
-        let mut seen = String::new();
+        let start = Instant::now();
         loop {
-            let start = seen.len();
-            if self.log.read_line(&mut seen).unwrap() == 0 {
-                panic!("the log ended without {text:?}:\n{seen}");
+            let ended = self.child.try_wait().unwrap().is_some();
+            let log = self.whole_log();
+            while let Some(length) = log[self.read..].find('\n') {
+                let line = &log[self.read..self.read + length];
+                self.read += length + 1;
+                if line.contains(text) {
+                    return line.to_owned();
+                }
             }
-            if seen[start..].contains(text) {
-                return seen[start..].to_owned();
-            }
+            assert!(
+                !ended && start.elapsed() < PATIENCE,
+                "no {text:?} in the log:\n{log}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -143,11 +156,10 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for the end; returns what was not read of the log yet.
+    /// Waits for the end; returns the whole log.
     pub fn finish(mut self) -> (ExitStatus, String) {
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap(), rest)
+        let status = self.child.wait().unwrap();
+        (status, self.whole_log())
     }
 
     /// SIGKILL, and the end.
@@ -155,12 +167,19 @@ impl Running {
         self.signal(Signal::KILL);
         self.finish();
     }
+
+    pub fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("log of a daemon:\n{}", self.whole_log());
+        }
     }
 }
 
@@ -217,12 +236,15 @@ impl Home {
 
     /// Asks for the state until it is as wanted.
     pub fn wait_status(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        wait(what, || {
-            last = self.status();
-            wanted(&last)
-        });
-        last
+        let start = Instant::now();
+        loop {
+            let status = self.status();
+            if wanted(&status) {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "not in time: {what}\n{status:#}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -1,0 +1,294 @@
+//! Both ends, two WANs and a LAN host behind the client, in namespaces: traffic flows, survives what may happen, and
+//! never leaves by a WAN in clear.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use common::bond::{Bond, INTERNET, active_paths};
+use common::{SENNIT, text, wait};
+use rustix::process::Signal;
+
+/// A TCP connection from the LAN host to a host of the Internet on which both ends send what the other end checks.
+struct Transfer {
+    received: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What byte `position` of the stream is.
+fn pattern(position: u64) -> u8 {
+    (position.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+impl Transfer {
+    fn start(bond: &Bond) -> Self {
+        let listener = bond.internet.enter(|| TcpListener::bind((INTERNET, 0)).unwrap());
+        let port = listener.local_addr().unwrap().port();
+        let sender = bond.host.enter(|| TcpStream::connect((INTERNET, port)).unwrap());
+        let (receiver, _) = listener.accept().unwrap();
+        let received = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = vec![
+            send(sender, Arc::clone(&stop)),
+            check(receiver, Arc::clone(&received)),
+        ];
+        Self {
+            received,
+            stop,
+            threads,
+        }
+    }
+
+    /// Waits until this many bytes more have arrived.
+    fn goes_on(&self, bytes: u64) {
+        let wanted = self.received.load(Ordering::Relaxed) + bytes;
+        wait("the transfer goes on", || {
+            self.received.load(Ordering::Relaxed) >= wanted
+        });
+    }
+
+    fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn send(mut stream: TcpStream, stop: Arc<AtomicBool>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut position = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let block: Vec<u8> = (position..position + 16_384).map(pattern).collect();
+            stream.write_all(&block).unwrap();
+            position += block.len() as u64;
+        }
+    })
+}
+
+fn check(mut stream: TcpStream, received: Arc<AtomicU64>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut block = vec![0; 65_536];
+        let mut position = 0;
+        loop {
+            let length = stream.read(&mut block).unwrap();
+            if length == 0 {
+                return;
+            }
+            for byte in &block[..length] {
+                assert_eq!(*byte, pattern(position), "at byte {position}");
+                position += 1;
+            }
+            received.store(position, Ordering::Relaxed);
+        }
+    })
+}
+
+#[test]
+fn hosts_behind_the_client_reach_the_internet_over_both_wans() {
+    let Some(bond) = Bond::new() else { return };
+    let _running = bond.start(2);
+    bond.host.run(&format!("ping -c 3 -i 0.2 -W 2 {INTERNET}"));
+    bond.client.run(&format!("ping -c 3 -i 0.2 -W 2 {INTERNET}"));
+    bond.client.run("ping -c 2 -i 0.2 -W 2 10.73.0.1");
+    bond.client.run("ping -6 -c 2 -i 0.2 -W 2 fd73:656e:6e69:7400::1");
+    let transfer = Transfer::start(&bond);
+    transfer.goes_on(3_000_000);
+    let status = bond.client_home.status();
+    let wans = status["wans"].as_array().unwrap();
+    for wan in wans {
+        assert!(wan["paths"][0]["sent_bytes"].as_u64() > Some(100_000), "{wan}");
+    }
+    transfer.finish();
+    assert_eq!(bond.leaked(), 0);
+}
+
+#[test]
+fn connections_survive_sigkill_of_either_end_and_nothing_leaks() {
+    let Some(bond) = Bond::new() else { return };
+    let (mut client, mut server) = bond.start(2);
+    let transfer = Transfer::start(&bond);
+    transfer.goes_on(300_000);
+    for _ in 0..3 {
+        client.kill();
+        // The host's packets meet an interface that nobody reads.
+        bond.host
+            .command("ping", &["-c", "2", "-i", "0.2", "-W", "1", INTERNET])
+            .output()
+            .unwrap();
+        assert_eq!(bond.leaked(), 0);
+        client = bond.start_client();
+        transfer.goes_on(300_000);
+        server.kill();
+        server = bond.start_server();
+        transfer.goes_on(300_000);
+    }
+    // Even without the interface.
+    client.kill();
+    bond.client.run("ip link del sennit0");
+    for namespace in [&bond.host, &bond.client] {
+        let ping = namespace
+            .command("ping", &["-c", "2", "-i", "0.2", "-W", "1", INTERNET])
+            .output()
+            .unwrap();
+        assert!(!ping.status.success());
+    }
+    assert_eq!(bond.leaked(), 0);
+    let _client = bond.start_client();
+    transfer.goes_on(300_000);
+    transfer.finish();
+    assert_eq!(bond.leaked(), 0);
+}
+
+#[test]
+fn wans_come_and_go_while_a_transfer_runs() {
+    let Some(bond) = Bond::new() else { return };
+    let (mut client, _server) = bond.start(2);
+    let transfer = Transfer::start(&bond);
+    transfer.goes_on(300_000);
+
+    // Set down: the default route goes with it.
+    bond.client.run("ip link set w1 down");
+    client.wait_for("left: it has no default route any more wan=\"w1\"");
+    bond.client_home
+        .wait_status("w1 is out", |status| active_paths(status) == ["w2"]);
+    transfer.goes_on(300_000);
+    bond.client.run("ip link set w1 up");
+    bond.client
+        .run("ip route add default via 192.0.1.1 dev w1 metric 1");
+    bond.wait_paths(2);
+
+    // The cable is pulled at the other end: routes stay, the carrier goes.
+    bond.internet.run("ip link set w2 down");
+    bond.client_home.wait_status("w2 has no carrier", |status| {
+        let wans = status["wans"].as_array().unwrap();
+        wans.iter()
+            .any(|wan| wan["name"] == "w2" && wan["why"] == "no carrier")
+    });
+    transfer.goes_on(300_000);
+    bond.internet.run("ip link set w2 up");
+    bond.wait_paths(2);
+
+    // Another one is plugged in; an address changes.
+    bond.add_wan(3);
+    bond.wait_paths(3);
+    bond.client.run("ip addr flush dev w3");
+    bond.client.run("ip addr add 192.0.3.77/24 dev w3");
+    bond.client
+        .run("ip route add default via 192.0.3.1 dev w3 metric 3");
+    bond.wait_paths(3);
+    transfer.goes_on(300_000);
+
+    // All are gone for a while.
+    for number in [1, 2, 3] {
+        bond.internet.run(&format!("ip link set w{number} down"));
+    }
+    bond.client_home
+        .wait_status("no WAN is left", |status| active_paths(status).is_empty());
+    assert_eq!(bond.leaked(), 0);
+    for number in [1, 2, 3] {
+        bond.internet.run(&format!("ip link set w{number} up"));
+    }
+    bond.wait_paths(3);
+    transfer.goes_on(300_000);
+    transfer.finish();
+    assert_eq!(bond.leaked(), 0);
+}
+
+#[test]
+fn settings_change_while_running_and_are_kept() {
+    let Some(bond) = Bond::new() else { return };
+    let (mut client, server) = bond.start(2);
+    let transfer = Transfer::start(&bond);
+    let ok = |arguments: &[&str]| {
+        let output = bond.client_home.sennit(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    ok(&["mode", "redundant"]);
+    assert_eq!(ok(&["mode"]), "redundant\n");
+    ok(&["wan", "w2", "off"]);
+    bond.client_home
+        .wait_status("w2 is off", |status| active_paths(status) == ["w1"]);
+    assert!(ok(&["wan"]).contains("w2   off"));
+    let unknown = bond.client_home.sennit(&["wan", "eth9", "backup"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&unknown.stderr).contains("hint: the WANs are: w1, w2"),
+        "{}",
+        String::from_utf8_lossy(&unknown.stderr)
+    );
+    transfer.goes_on(300_000);
+    client.kill();
+    client = bond.start_client();
+    bond.wait_paths(1);
+    assert_eq!(ok(&["mode"]), "redundant\n");
+    ok(&["wan", "w2", "primary"]);
+    ok(&["mode", "speed"]);
+    bond.wait_paths(2);
+
+    // A reload of both ends disturbs nothing.
+    bond.configure("lan = [\"lan\"]\n[wan.w2]\npriority = \"backup\"");
+    client.signal(Signal::HUP);
+    server.signal(Signal::HUP);
+    client.wait_for("configuration read again changed=true");
+    bond.client_home.wait_status("w2 is a backup", |status| {
+        let wans = status["wans"].as_array().unwrap();
+        wans.iter()
+            .any(|wan| wan["name"] == "w2" && wan["priority"] == "backup")
+    });
+    transfer.goes_on(300_000);
+    assert!(ok(&["log"]).contains("priority priority=off wan=w2") || ok(&["log"]).contains("connected"));
+    transfer.finish();
+}
+
+#[test]
+fn down_leaves_nothing_behind() {
+    let Some(bond) = Bond::new() else { return };
+    bond.client.run("sysctl -qw net.ipv4.conf.all.rp_filter=1");
+    let clients_before = picture(&bond.client);
+    let servers_before = picture(&bond.server);
+    let (client, server) = bond.start(2);
+    bond.host.run(&format!("ping -c 1 -W 2 {INTERNET}"));
+    assert_ne!(picture(&bond.client), clients_before);
+    assert_ne!(picture(&bond.server), servers_before);
+
+    // One is running, the other one was killed.
+    server.kill();
+    for (namespace, home) in [
+        (&bond.client, &bond.client_home),
+        (&bond.server, &bond.server_home),
+    ] {
+        let config = home.path("sennit.toml");
+        namespace.run(&format!("{SENNIT} down --config {}", text(&config)));
+    }
+    assert_eq!(client.finish().0.code(), Some(0));
+    assert_eq!(picture(&bond.client), clients_before);
+    assert_eq!(picture(&bond.server), servers_before);
+}
+
+/// All that a daemon could have changed.
+fn picture(namespace: &common::Namespace) -> String {
+    let mut picture = String::new();
+    for line in [
+        "ip link show",
+        "ip addr show",
+        "ip rule",
+        "ip -6 rule",
+        "ip route show table all",
+        "ip -6 route show table all",
+        "nft list ruleset",
+        "sysctl -a -r net.(ipv4|ipv6).conf.*(rp_filter|forwarding|accept_ra)$",
+        "sysctl net.ipv4.ip_forward",
+    ] {
+        picture.push_str(&namespace.run(line));
+    }
+    picture
+}
