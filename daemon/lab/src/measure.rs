@@ -46,7 +46,7 @@ impl Measures {
 }
 
 /// Figures of bulk transfers that belong together. `ideal` is what the links can carry, in Mbit/s.
-pub fn bulk(measures: &mut Measures, prefix: &str, reports: &[&BulkReport], ideal: f64) {
+pub fn bulk(measures: &mut Measures, prefix: &str, reports: &[BulkReport], ideal: f64) {
     let (Some(start), Some(end)) = (
         reports.iter().map(|report| report.window.start).min(),
         reports.iter().map(|report| report.window.end).max(),
@@ -100,7 +100,7 @@ pub fn bulk(measures: &mut Measures, prefix: &str, reports: &[&BulkReport], idea
 }
 
 /// Payload of all flows in bins of [`BIN`] from the first window's start.
-pub fn combined(reports: &[&BulkReport]) -> Vec<u64> {
+pub fn combined(reports: &[BulkReport]) -> Vec<u64> {
     let Some(start) = reports.iter().map(|report| report.window.start).min() else {
         return Vec::new();
     };

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::emulator::BIN;
+use crate::emulator::{BIN, Way};
 use crate::measure::{megabits, sorted};
 use crate::report::number;
+use crate::scenario::Side;
 use crate::series::{Entry, ScenarioReport};
 use crate::time::Nanos;
 use crate::{Error, Result};
@@ -41,11 +42,12 @@ pub(crate) fn write(report: &ScenarioReport, folder: &Path) -> Result<Vec<PathBu
     let mut written = Vec::new();
     for entry in &report.entries {
         let name = format!("{} {} {}", report.scenario.name, entry.variant, entry.contestant);
-        let plots = [
-            ("throughput", throughput(entry, &name)),
-            ("round-trips", round_trips(entry, &name)),
-            ("gaps", gaps(entry, &name)),
+        let mut plots = vec![
+            ("throughput".to_owned(), throughput(entry, &name)),
+            ("round-trips".to_owned(), round_trips(entry, &name)),
+            ("gaps".to_owned(), gaps(entry, &name)),
         ];
+        plots.extend(knowledge(entry, &name));
         for (kind, plot) in plots {
             let Some(plot) = plot else { continue };
             let file = folder.join(format!("{}-{kind}.svg", name.replace([' ', ':', '/'], "-")));
@@ -111,6 +113,53 @@ fn round_trips(entry: &Entry, name: &str) -> Option<String> {
         &[line],
         &entry.timeline.events,
     )
+}
+
+/// What the sending end of a bond knew of its paths over time.
+fn knowledge(entry: &Entry, name: &str) -> Vec<(String, Option<String>)> {
+    // A status has rates in bit/s.
+    const KNOWN: [(&str, &str, f64); 5] = [
+        ("rate_up", "Mbit/s", 1e-6),
+        ("queue_ms", "ms", 1.0),
+        ("rtt_ms", "ms", 1.0),
+        ("in_flight", "KB", 1e-3),
+        ("cwnd", "KB", 1e-3),
+    ];
+    let side = if entry.variant.way == Way::Up {
+        Side::Client
+    } else {
+        Side::Server
+    };
+    let snapshots = &entry.timeline.bond;
+    let paths = snapshots
+        .iter()
+        .map(|snapshot| snapshot.paths(side).len())
+        .max()
+        .unwrap_or(0);
+    KNOWN
+        .iter()
+        .map(|(key, unit, factor)| {
+            let lines: Vec<Line> = (0..paths)
+                .map(|path| Line {
+                    name: format!("path {path}"),
+                    points: snapshots
+                        .iter()
+                        .filter_map(|snapshot| {
+                            Some((
+                                snapshot.at,
+                                snapshot.paths(side).get(path)?[*key].as_f64()? * factor,
+                            ))
+                        })
+                        .collect(),
+                })
+                .collect();
+            let title = format!("{name}: {key}, as the {side} knew it");
+            (
+                format!("knew-{key}"),
+                draw(&title, "s", unit, &lines, &entry.timeline.events),
+            )
+        })
+        .collect()
 }
 
 /// How large a share of round trips took longer, and of the pauses between two answers.

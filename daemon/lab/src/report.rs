@@ -105,24 +105,31 @@ fn baseline(report: &ScenarioReport, entry: &Entry, figure: &Figure) -> Option<f
     in_variant(report, &entry.variant, against)?.value(&figure.name)
 }
 
-/// Figures that the table shows of everyone; all others are in the JSON.
-const SHOWN: [&str; 4] = ["goodput", "share_of_ideal", "ten_megabytes", "longest_zero"];
-/// Endings of figures that the table shows as well.
-const SHOWN_ENDINGS: [&str; 13] = [
-    "rtt_p50",
-    "rtt_p99",
-    "gap_up",
-    "gap_down",
-    "lost",
-    "added_p99",
-    "jain",
-    "page.ratio",
-    "reached",
-    "used_again",
-    "queue_after_1s",
-    "left",
-    "shared_link",
+/// Figures that the table shows of everyone, beside those that the goals are about; all others are in the JSON.
+const SHOWN: [&str; 5] = [
+    "goodput",
+    "share_of_ideal",
+    "ten_megabytes",
+    "longest_zero",
+    "page.loaded",
 ];
+/// Endings of figures that the table shows as well.
+const SHOWN_ENDINGS: [&str; 3] = [".rtt_p50", ".rtt_p99", ".lost"];
+
+fn is_shown(report: &ScenarioReport, figure: &Figure) -> bool {
+    let name = figure.name.as_str();
+    let goals = || {
+        report
+            .scenario
+            .goals
+            .iter()
+            .flat_map(|goal| [Some(&goal.measure), goal.minus.as_ref()])
+            .flatten()
+    };
+    SHOWN.contains(&name)
+        || SHOWN_ENDINGS.iter().any(|end| name.ends_with(end))
+        || goals().any(|goal| goal == name)
+}
 
 /// A scenario as a table.
 pub(crate) fn table(report: &ScenarioReport) -> String {
@@ -152,12 +159,7 @@ pub(crate) fn table(report: &ScenarioReport) -> String {
             if entry.runs == 0 {
                 let _ = write!(text, " no valid run");
             }
-            let shown = entry.figures.iter().filter(|figure| {
-                let link = figure.name.starts_with("wan");
-                !link
-                    && (SHOWN.contains(&figure.name.as_str())
-                        || SHOWN_ENDINGS.iter().any(|end| figure.name.ends_with(end)))
-            });
+            let shown = entry.figures.iter().filter(|figure| is_shown(report, figure));
             let parts: Vec<String> = shown.map(|figure| part(report, entry, figure)).collect();
             let _ = writeln!(text, " {}", parts.join(" · "));
             let mut reasons = entry.invalid.clone();

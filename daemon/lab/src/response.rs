@@ -4,11 +4,63 @@
 use crate::emulator::{BIN, Report, Way};
 use crate::link::{Change, Loss};
 use crate::measure::{Measures, combined, link_bins, megabits};
+use crate::run::Seen;
 use crate::scenario::{Action, Scenario};
 use crate::time::Nanos;
 use crate::topology::wan_interface;
 use crate::traffic::Window;
 use crate::traffic::bulk::BulkReport;
+
+/// Gaps are looked for from just before an event to this long after it.
+const AFTER: Nanos = Nanos(3_000_000_000);
+
+/// The longest gaps around each event: of bulk payload, and of each probe's datagrams either way. What happened at
+/// other times (a queue that fills when a transfer begins) is no answer to the event.
+pub(crate) fn gaps(measures: &mut Measures, scenario: &Scenario, seen: &Seen, window: Window) {
+    for (number, event) in scenario.events.iter().enumerate() {
+        let at = window.start + event.at;
+        let until = (at + AFTER).min(window.end);
+        if at >= until {
+            continue;
+        }
+        for probe in &seen.probes {
+            let prefix = format!("event{number}.{}", probe.plan.name);
+            let up = longest_gap(probe.samples.iter().filter_map(|sample| sample.there), at, until);
+            let down = longest_gap(probe.samples.iter().filter_map(|sample| sample.back), at, until);
+            measures.add(format!("{prefix}.gap_up"), "ms", up);
+            measures.add(format!("{prefix}.gap_down"), "ms", down);
+        }
+        let Some(start) = seen.bulks.iter().map(|bulk| bulk.window.start).min() else {
+            continue;
+        };
+        let index = |time: Nanos| (time.since(start).0 / BIN.0) as usize;
+        let bins = combined(&seen.bulks);
+        let mut zeros = (0, 0);
+        for bin in index(at)..index(until) {
+            zeros.0 = if bins.get(bin).copied().unwrap_or(0) == 0 {
+                zeros.0 + 1
+            } else {
+                0
+            };
+            zeros.1 = zeros.1.max(zeros.0);
+        }
+        measures.add(
+            format!("event{number}.longest_zero"),
+            "ms",
+            Nanos(zeros.1 * BIN.0).millis(),
+        );
+    }
+}
+
+/// The longest time without an arrival that reaches into a span, in milliseconds; the span's end counts as an arrival.
+fn longest_gap(arrivals: impl Iterator<Item = Nanos>, from: Nanos, until: Nanos) -> f64 {
+    let mut times: Vec<Nanos> = arrivals.filter(|time| *time <= until).collect();
+    times.push(until);
+    times.sort();
+    let gaps = times.windows(2).filter(|pair| pair[1] >= from);
+    gaps.map(|pair| pair[1].since(pair[0]).millis())
+        .fold(f64::NAN, f64::max)
+}
 
 /// The new rate counts as reached over this time.
 const REACHED_OVER: usize = 50;
@@ -20,7 +72,7 @@ pub(crate) fn measures(
     measures: &mut Measures,
     scenario: &Scenario,
     way: Way,
-    bulks: &[&BulkReport],
+    bulks: &[BulkReport],
     report: &Report,
     window: Window,
 ) {

@@ -18,7 +18,7 @@ pub(super) fn start(topology: &Topology, scenario: &Scenario) -> Result<Started>
         reaches: reaches.collect(),
         processes: Vec::new(),
         tunnel: None,
-        control: None,
+        controls: Vec::new(),
         folder: None,
     })
 }

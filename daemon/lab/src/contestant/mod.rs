@@ -1,5 +1,6 @@
 //! Who carries the traffic: plain forwarding, WireGuard, and the bond itself. One file each.
 
+pub mod bond;
 mod direct;
 pub mod process;
 mod sennit;
@@ -83,8 +84,8 @@ pub struct Started {
     pub processes: Vec<Process>,
     /// Its tunnel interface at the client and at the server, if it has one.
     pub tunnel: Option<(String, String)>,
-    /// Where its client's control socket is.
-    pub control: Option<PathBuf>,
+    /// The control sockets of its ends.
+    pub controls: Vec<(Side, PathBuf)>,
     /// Configuration, keys and logs; removed at the end.
     folder: Option<TempDir>,
 }

@@ -67,7 +67,7 @@ pub(super) fn start(
             .arg(place(&format!("{side}.toml")));
         processes.push(Process::start(side, command, place(&format!("{side}.log")))?);
     }
-    let control = place("client.sock");
+    let (control, server_control) = (place("client.sock"), place("server.sock"));
     let wanted = scenario.links.len();
     let mut seen = Value::Null;
     let connected = interrupt::wait(PATIENCE, || {
@@ -105,7 +105,7 @@ pub(super) fn start(
         reaches: vec![Reach::new("sennit", target, None)],
         processes,
         tunnel: Some(("sennit0".into(), "sennit0".into())),
-        control: Some(control),
+        controls: vec![(Side::Client, control), (Side::Server, server_control)],
         folder: Some(folder),
     })
 }

@@ -97,7 +97,7 @@ pub(super) fn start(topology: &Topology, scenario: &Scenario) -> Result<Started>
         reaches: vec![Reach::new("wireguard-go", target, None)],
         processes,
         tunnel: Some((client, server)),
-        control: None,
+        controls: Vec::new(),
         folder: Some(folder),
     })
 }

@@ -82,7 +82,7 @@ pub(super) fn condition_notes(
 }
 
 /// What flows really ran; another congestion control than asked for makes the run not valid.
-pub(super) fn congestion_notes(reports: &[&BulkReport], invalid: &mut Vec<String>) -> Vec<String> {
+pub(super) fn congestion_notes(reports: &[BulkReport], invalid: &mut Vec<String>) -> Vec<String> {
     let mut notes = Vec::new();
     for report in reports {
         let asked = &report.plan.congestion;

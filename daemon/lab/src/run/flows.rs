@@ -19,10 +19,10 @@ pub(super) struct Traffic {
 
 /// What was seen of it.
 #[derive(Default)]
-pub(super) struct Seen {
-    pub(super) bulks: Vec<BulkReport>,
-    pub(super) probes: Vec<ProbeReport>,
-    pub(super) pages: Vec<Page>,
+pub(crate) struct Seen {
+    pub(crate) bulks: Vec<BulkReport>,
+    pub(crate) probes: Vec<ProbeReport>,
+    pub(crate) pages: Vec<Page>,
 }
 
 impl Traffic {

@@ -41,6 +41,7 @@ pub const SHIPPED: &[(&str, &str)] = files!(
     "narrow-uplink",
     "lan",
     "killed",
+    "leak",
     "reduced-speed",
     "reduced-unequal",
     "reduced-lossy",

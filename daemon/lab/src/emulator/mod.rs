@@ -5,6 +5,8 @@
 //!
 //! One thread for all links, because on a small machine every further one only adds wake-ups.
 
+mod frame;
+
 use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::JoinHandle;
@@ -19,6 +21,8 @@ use crate::sys::packet::{PacketSocket, SEND_BATCH};
 use crate::sys::thread::{EMULATOR_PRIORITY, real_time};
 use crate::time::Nanos;
 use crate::{Error, Result};
+
+use frame::{Frame, contents, is_for, is_inner, store};
 
 /// Ethernet header and an IP packet of 1500 bytes. Anything longer is a super-packet that no wire would carry.
 pub const MAX_FRAME: usize = 1514;
@@ -94,6 +98,9 @@ pub struct LinkReport {
     pub up: DirectionReport,
     /// From the server to the client.
     pub down: DirectionReport,
+    /// Frames of the client's own port whose packets were neither a tunnel's (UDP of its ports to or from the
+    /// server) nor the link's own (ARP, ICMPv6): with a bond, packets that leaked.
+    pub inner_frames: u64,
 }
 
 impl LinkReport {
@@ -208,8 +215,6 @@ impl Drop for Emulator {
     }
 }
 
-type Frame = Box<[u8]>;
-
 /// A direction with its measurements.
 struct Lane {
     direction: Direction<Frame>,
@@ -231,13 +236,8 @@ impl Lane {
 
     fn arrive(&mut self, at: Nanos, bytes: &[u8], pool: &mut Vec<Frame>, since_start: Nanos) {
         self.last_arrival = self.last_arrival.max(at);
-        let mut frame = pool
-            .pop()
-            .unwrap_or_else(|| vec![0; MAX_FRAME + 2].into_boxed_slice());
-        // The length travels in the last two bytes, so that a frame is one pointer.
-        let length = bytes.len().min(MAX_FRAME);
-        frame[..length].copy_from_slice(&bytes[..length]);
-        frame[MAX_FRAME..].copy_from_slice(&(length as u16).to_le_bytes());
+        let frame = store(bytes, pool);
+        let length = contents(&frame).len();
         self.direction.arrive(self.last_arrival, length as u32, frame);
         let queued = self.direction.queued_bytes() as u32;
         let bin = self.bin(since_start);
@@ -266,6 +266,7 @@ struct Link {
     far: PacketSocket,
     up: Lane,
     down: Lane,
+    inner_frames: u64,
 }
 
 impl Link {
@@ -291,6 +292,7 @@ impl Link {
             far,
             up: Lane::new(plan.up, seed, number * 2, now),
             down: Lane::new(plan.down, seed, number * 2 + 1, now),
+            inner_frames: 0,
         })
     }
 }
@@ -346,20 +348,28 @@ impl Worker {
         let (now, offset, started) = (clock::now(), clock::wall_offset(), self.started);
         let (pool, oversize) = (&mut self.pool, &mut self.oversize);
         let mut any = false;
-        for Link { near, far, up, down } in &mut self.links {
-            let mut take = |socket: &mut PacketSocket, lane: &mut Lane| {
+        for Link {
+            near,
+            far,
+            up,
+            down,
+            inner_frames,
+        } in &mut self.links
+        {
+            let mut take = |socket: &mut PacketSocket, lane: &mut Lane, watched: bool| {
                 while socket.receive(|frame| {
                     *oversize += u64::from(frame.length > MAX_FRAME);
+                    *inner_frames += u64::from(watched && is_inner(frame.bytes));
                     let at = Nanos(frame.wall_time.saturating_sub(offset)).min(now);
                     lane.arrive(at, frame.bytes, pool, at.since(started));
                 }) {
                     any = true;
                 }
             };
-            for (socket, _) in near {
-                take(socket, up);
+            for (number, (socket, _)) in near.iter_mut().enumerate() {
+                take(socket, up, number == 0);
             }
-            take(far, down);
+            take(far, down, false);
         }
         any
     }
@@ -470,6 +480,7 @@ impl Worker {
     fn begin(&mut self) {
         self.started = clock::now();
         self.lateness = Histogram::new();
+        self.links.iter_mut().for_each(|link| link.inner_frames = 0);
         for lane in self
             .links
             .iter_mut()
@@ -496,6 +507,7 @@ impl Worker {
                 .map(|link| LinkReport {
                     up: link.up.report(),
                     down: link.down.report(),
+                    inner_frames: link.inner_frames,
                 })
                 .collect(),
             lateness: self.lateness.clone(),
@@ -506,20 +518,6 @@ impl Worker {
             cpu: clock::thread_cpu(),
         }
     }
-}
-
-/// A frame without the room after it.
-fn contents(frame: &Frame) -> &[u8] {
-    let length = u16::from_le_bytes([frame[MAX_FRAME], frame[MAX_FRAME + 1]]);
-    &frame[..usize::from(length)]
-}
-
-/// Whether a switch would send a frame to this host: it is meant for it, for many, or for nobody it knows.
-fn is_for(frame: &[u8], host: [u8; 6], all: &[[u8; 6]]) -> bool {
-    let Some(target) = frame.get(..6) else {
-        return false;
-    };
-    target[0] & 1 == 1 || target == host || !all.iter().any(|known| target == known)
 }
 
 /// Sends all frames; how many the interface refused.
