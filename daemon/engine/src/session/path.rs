@@ -166,6 +166,11 @@ impl Path {
         }
     }
 
+    /// A challenge may be sent to the other end's address.
+    pub(super) fn may_probe(&self) -> bool {
+        self.amplification_room() > 100
+    }
+
     /// May carry new data.
     pub(super) fn is_usable(&self) -> bool {
         self.validated

@@ -60,7 +60,10 @@ impl Session {
             let state = path
                 .state
                 .deadline(path.sent.oldest_unacknowledged(), &path.rtt, MAX_ACK_DELAY);
-            next = next.min(state.unwrap_or(Instant::NEVER));
+            // An address that is not proved gets no probe for nothing: its next datagram makes room.
+            if path.may_probe() {
+                next = next.min(state.unwrap_or(Instant::NEVER));
+            }
             if path.is_usable() {
                 next = next.min(path.mtu.deadline().unwrap_or(Instant::NEVER));
             }

@@ -155,7 +155,7 @@ impl Session {
         }
         let wants_probe = self.paths[index].state.wants_probe(now);
         if (wants_probe || !self.paths[index].validated && self.paths[index].challenge.is_none())
-            && self.paths[index].amplification_room() > 100
+            && self.paths[index].may_probe()
         {
             let challenge = match self.paths[index].challenge {
                 Some(challenge) => challenge,
