@@ -4,10 +4,19 @@
 //! acknowledged and none is in flight any more, or it comes back as a repair when all of them were lost.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::ids::WanId;
-use crate::inner::Piece;
+use crate::inner::{Piece, PieceKind};
 use crate::time::Instant;
+
+/// Other WANs have this long to repair what one lost; then it may do so itself.
+const OTHERS_FIRST: Duration = Duration::from_millis(10);
+/// What was lost and is this old is of no use any more: its sender inside has sent it again, or given it up. Where
+/// repairs cannot keep up with losses, they would otherwise be all that is sent.
+const STALE: Duration = Duration::from_secs(2);
 
 /// Names an entry. The generation makes that a late acknowledgement cannot hit the entry's successor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +68,7 @@ struct Entry {
     copied: bool,
     wans: WanSet,
     first_sent: Instant,
+    lost_at: Instant,
 }
 
 /// The store of unacknowledged pieces.
@@ -71,6 +81,8 @@ pub(crate) struct Store {
     pieces: usize,
     /// Their bytes.
     bytes: usize,
+    /// Pieces that were too old to be repaired.
+    abandoned: u64,
 }
 
 /// A piece to send again.
@@ -99,6 +111,7 @@ impl Store {
                 copied: false,
                 wans: WanSet::default(),
                 first_sent: now,
+                lost_at: now,
             });
             (self.entries.len() - 1) as u32
         });
@@ -113,6 +126,7 @@ impl Store {
             copied: false,
             wans: WanSet::default(),
             first_sent: now,
+            lost_at: now,
         };
         PieceId {
             index,
@@ -170,7 +184,7 @@ impl Store {
 
     /// A packet that carried the piece over `wan` is lost. If no other one is in flight the piece is queued for repair,
     /// on any WAN but this one.
-    pub(crate) fn lost(&mut self, id: PieceId, wan: WanId) {
+    pub(crate) fn lost(&mut self, now: Instant, id: PieceId, wan: WanId) {
         let Some(entry) = self.entry(id) else { return };
         entry.in_flight = entry.in_flight.saturating_sub(1);
         entry.losses = entry.losses.saturating_add(1);
@@ -178,6 +192,7 @@ impl Store {
             self.release_if_done(id);
         } else if entry.in_flight == 0 && !entry.queued {
             entry.queued = true;
+            entry.lost_at = now;
             entry.wans = WanSet::default();
             entry.wans.insert(wan);
             self.repairs.push_back((id, Repair::Lost));
@@ -195,9 +210,9 @@ impl Store {
         self.repairs.push_back((id, Repair::Suspicion));
     }
 
-    /// Takes the next repair that `wan` may send: one that has not been on it, unless `any` (no other WAN is there).
-    /// Only the first few of the queue are looked at, so that one call stays cheap.
-    pub(crate) fn next_repair(&mut self, wan: WanId, any: bool) -> Option<RepairPiece> {
+    /// Takes the next repair that `wan` may send: one that has not been on it, unless `any` (no other WAN is there) or
+    /// the others did not come to it. Only the first few of the queue are looked at, so that one call stays cheap.
+    pub(crate) fn next_repair(&mut self, now: Instant, wan: WanId, any: bool) -> Option<RepairPiece> {
         const LOOK_AHEAD: usize = 64;
         let mut index = 0;
         while index < self.repairs.len().min(LOOK_AHEAD) {
@@ -215,8 +230,14 @@ impl Store {
                 }
                 continue;
             };
+            if why == Repair::Lost && now.since(entry.first_sent) > STALE && self.abandon(id) {
+                self.repairs.remove(index);
+                continue;
+            }
+            let entry = &mut self.entries[id.index as usize];
+            let late = why == Repair::Lost && now.since(entry.lost_at) > OTHERS_FIRST;
             match &entry.piece {
-                Some(piece) if any || !entry.wans.contains(wan) => {
+                Some(piece) if any || late || !entry.wans.contains(wan) => {
                     entry.queued = false;
                     let repair = RepairPiece {
                         id,
@@ -233,6 +254,36 @@ impl Store {
         None
     }
 
+    /// Gives a piece up that is too old to be repaired. Of an ordered flow its units are announced as dropped, which is
+    /// as reliable as data; then the entry stays for that. True if it is gone.
+    fn abandon(&mut self, id: PieceId) -> bool {
+        let Some(entry) = self.entry(id) else { return true };
+        let Some(piece) = &mut entry.piece else {
+            return true;
+        };
+        if matches!(piece.kind, PieceKind::Skip) {
+            return false;
+        }
+        let freed = piece.body.len();
+        let ordered = piece.ordered;
+        piece.kind = PieceKind::Skip;
+        piece.body = Bytes::new();
+        self.bytes -= freed;
+        self.abandoned += 1;
+        if !ordered {
+            let entry = &mut self.entries[id.index as usize];
+            entry.acknowledged = true;
+            entry.queued = false;
+            self.release_if_done(id);
+        }
+        !ordered
+    }
+
+    /// Pieces that were given up because they were too old to be repaired.
+    pub(crate) fn abandoned(&self) -> u64 {
+        self.abandoned
+    }
+
     /// Puts back a repair that was taken and could not be sent.
     pub(crate) fn put_back(&mut self, repair: &RepairPiece) {
         if let Some(entry) = self.entry(repair.id) {
@@ -243,11 +294,15 @@ impl Store {
 
     /// A piece had to be cut: the entry keeps `rest`, and what was cut off its front becomes an entry of its own.
     pub(crate) fn cut(&mut self, id: PieceId, front: Piece, rest: Piece, now: Instant) -> PieceId {
+        let mut first_sent = now;
         if let Some(entry) = self.entry(id) {
             let before = entry.piece.replace(rest).map_or(0, |piece| piece.body.len());
+            first_sent = entry.first_sent;
             self.bytes -= before.min(front.body.len());
         }
-        self.insert(front, now)
+        let front = self.insert(front, now);
+        self.entries[front.index as usize].first_sent = first_sent;
+        front
     }
 
     /// True while something waits to be sent again.
@@ -315,9 +370,9 @@ mod tests {
     fn a_lost_piece_is_repaired_on_another_wan() {
         let mut store = Store::default();
         let id = sent_on(&mut store, A);
-        store.lost(id, A);
-        assert!(store.next_repair(A, false).is_none());
-        let repair = store.next_repair(B, false).expect("B may repair");
+        store.lost(Instant::ZERO, id, A);
+        assert!(store.next_repair(Instant::ZERO, A, false).is_none());
+        let repair = store.next_repair(Instant::ZERO, B, false).expect("B may repair");
         assert_eq!((repair.id, repair.why, repair.losses), (id, Repair::Lost, 1));
         store.sent(id, B);
         store.acknowledged(id);
@@ -325,16 +380,37 @@ mod tests {
     }
 
     #[test]
+    fn the_wan_that_lost_a_piece_repairs_it_if_the_others_do_not() {
+        let mut store = Store::default();
+        let id = sent_on(&mut store, A);
+        store.lost(Instant::ZERO, id, A);
+        let later = Instant::from_millis(11);
+        assert!(store.next_repair(later, A, false).is_some());
+    }
+
+    #[test]
+    fn what_is_too_old_is_announced_as_dropped() {
+        let mut store = Store::default();
+        let id = sent_on(&mut store, A);
+        store.lost(Instant::from_millis(2500), id, A);
+        let repair = store
+            .next_repair(Instant::from_millis(2500), B, false)
+            .expect("a skip");
+        assert!(matches!(repair.piece.kind, PieceKind::Skip));
+        assert_eq!((store.abandoned(), store.held()), (1, (1, 0)));
+    }
+
+    #[test]
     fn a_piece_is_not_repaired_while_a_copy_is_in_flight() {
         let mut store = Store::default();
         let id = sent_on(&mut store, A);
         store.sent(id, B);
-        store.lost(id, A);
+        store.lost(Instant::ZERO, id, A);
         assert!(!store.has_repairs());
-        store.lost(id, B);
-        assert!(store.next_repair(B, false).is_none());
+        store.lost(Instant::ZERO, id, B);
+        assert!(store.next_repair(Instant::ZERO, B, false).is_none());
         assert!(
-            store.next_repair(A, false).is_some(),
+            store.next_repair(Instant::ZERO, A, false).is_some(),
             "A lost it before, and is another WAN than B"
         );
     }
@@ -346,11 +422,13 @@ mod tests {
         store.suspect(id);
         store.suspect(id);
         assert_eq!(
-            store.next_repair(B, false).map(|repair| repair.why),
+            store
+                .next_repair(Instant::ZERO, B, false)
+                .map(|repair| repair.why),
             Some(Repair::Suspicion)
         );
         store.sent(id, B);
-        assert!(store.next_repair(B, true).is_none());
+        assert!(store.next_repair(Instant::ZERO, B, true).is_none());
         // The silent path was alive: both arrive.
         store.acknowledged(id);
         assert_eq!(store.held().0, 1, "still in flight on the other path");
@@ -362,9 +440,9 @@ mod tests {
     fn a_late_acknowledgement_takes_back_a_repair() {
         let mut store = Store::default();
         let id = sent_on(&mut store, A);
-        store.lost(id, A);
+        store.lost(Instant::ZERO, id, A);
         store.acknowledged_late(id);
-        assert!(store.next_repair(B, true).is_none());
+        assert!(store.next_repair(Instant::ZERO, B, true).is_none());
         assert_eq!(store.held(), (0, 0));
         assert_eq!(store.free.len(), 1, "freed once");
     }

@@ -298,7 +298,8 @@ impl Session {
             bytes_in: self.bytes_in,
             dropped: self.dropped
                 + self.queues.statistics().dropped_by_delay
-                + self.queues.statistics().dropped_by_limit,
+                + self.queues.statistics().dropped_by_limit
+                + self.store.abandoned(),
             held: self.resequencer.held_bytes() as u64,
             resequencer: self.resequencer.statistics(),
         }
@@ -318,7 +319,7 @@ impl Session {
         path.sent.take_all(now, &mut lost);
         for packet in lost.drain(..) {
             for piece in &packet.contents.pieces {
-                self.store.lost(*piece, wan);
+                self.store.lost(now, *piece, wan);
             }
         }
         self.lost = lost;

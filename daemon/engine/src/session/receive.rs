@@ -274,7 +274,7 @@ impl Session {
         let wan = self.paths[index].wan;
         for packet in lost.drain(..) {
             for piece in &packet.contents.pieces {
-                self.store.lost(*piece, wan);
+                self.store.lost(now, *piece, wan);
             }
             let path = &mut self.paths[index];
             path.counters.lost += 1;

@@ -237,7 +237,7 @@ impl Session {
         let alone = !self.views.iter().any(|view| view.usable && view.wan != wan);
         while end.saturating_sub(out.len()) >= LEAST_ROOM {
             let room = end - out.len();
-            if let Some(repair) = self.store.next_repair(wan, alone) {
+            if let Some(repair) = self.store.next_repair(now, wan, alone) {
                 if self.write_repair(now, index, &repair, room, out, carried) {
                     continue;
                 }

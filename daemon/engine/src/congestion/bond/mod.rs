@@ -292,16 +292,16 @@ impl Bond {
     }
 
     fn startup(&mut self, now: Instant, seen: &Observation) {
-        if seen.app_limited {
+        let drowned = seen.loss() > 0.2;
+        if seen.app_limited && !drowned {
             return;
         }
-        if self.bandwidth >= 1.25 * self.full_rate {
+        if self.bandwidth >= 1.25 * self.full_rate && !drowned {
             self.full_rate = self.bandwidth;
             self.full_rounds = 0;
             return;
         }
         self.full_rounds += 1;
-        let drowned = seen.loss() > 0.2;
         if self.full_rounds >= 3 || drowned {
             self.ceiling = drowned;
             self.ceiling_rate = seen.rate;
@@ -530,7 +530,7 @@ impl Controller for Bond {
             }
         }
         let used = in_flight + sample.newly_acked;
-        if self.state == State::Startup && used >= self.opened / 4 {
+        if self.state == State::Startup && used >= self.opened / 2 {
             self.opened += sample.newly_acked;
         }
         self.watch_queue(now, sample, in_flight);
