@@ -190,12 +190,15 @@ impl Store {
         entry.losses = entry.losses.saturating_add(1);
         if entry.acknowledged {
             self.release_if_done(id);
-        } else if entry.in_flight == 0 && !entry.queued {
-            entry.queued = true;
+        } else if entry.in_flight == 0 {
             entry.lost_at = now;
             entry.wans = WanSet::default();
             entry.wans.insert(wan);
-            self.repairs.push_back((id, Repair::Lost));
+            // If a copy waits to be sent, it is a repair from now on.
+            if !entry.queued {
+                entry.queued = true;
+                self.repairs.push_back((id, Repair::Lost));
+            }
         }
     }
 
@@ -230,6 +233,7 @@ impl Store {
                 }
                 continue;
             };
+            let why = if entry.in_flight == 0 { Repair::Lost } else { why };
             if why == Repair::Lost && now.since(entry.first_sent) > STALE && self.abandon(id) {
                 self.repairs.remove(index);
                 continue;
@@ -386,6 +390,18 @@ mod tests {
         store.lost(Instant::ZERO, id, A);
         let later = Instant::from_millis(11);
         assert!(store.next_repair(later, A, false).is_some());
+    }
+
+    #[test]
+    fn a_copy_that_waits_while_the_last_packet_is_lost_becomes_a_repair() {
+        let mut store = Store::default();
+        let id = sent_on(&mut store, A);
+        store.suspect(id);
+        store.lost(Instant::ZERO, id, A);
+        let later = Instant::from_millis(11);
+        let repair = store.next_repair(later, A, false).expect("a repair");
+        assert_eq!(repair.why, Repair::Lost);
+        assert!(store.next_repair(later, B, false).is_none());
     }
 
     #[test]
