@@ -257,3 +257,121 @@ impl Receiver {
         Ok(count < RECEIVE_BATCH)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    /// Sockets on loopback; the mark needs root.
+    fn pair(local: &str) -> Option<(UdpSocket, UdpSocket, SocketAddr)> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let sender = UdpSocket::listening(local.parse().unwrap()).unwrap();
+        let receiver = UdpSocket::listening(local.parse().unwrap()).unwrap();
+        let to = receiver.local_address().unwrap();
+        Some((sender, receiver, to))
+    }
+
+    /// Receives until this many bytes are there; datagrams with what is known of their messages.
+    fn receive(socket: &UdpSocket, bytes: usize) -> Vec<(Meta, BytesMut)> {
+        let mut receiver = Receiver::default();
+        let mut found = Vec::new();
+        let mut total = 0;
+        while total < bytes {
+            poll(&mut [PollFd::new(socket, PollFlags::IN)], None).unwrap();
+            let outcome = receiver.receive(socket, |meta, data| {
+                total += data.len();
+                found.push((meta, data));
+            });
+            assert!(outcome.is_ok(), "{outcome:?}");
+        }
+        found
+    }
+
+    fn send(
+        socket: &UdpSocket,
+        data: &[u8],
+        segment: usize,
+        remote: SocketAddr,
+        local: Option<std::net::IpAddr>,
+    ) {
+        let message = Outgoing {
+            data,
+            segment,
+            remote,
+            local,
+        };
+        socket.send(&[message], |_, sent| panic!("{sent:?}"));
+    }
+
+    #[test]
+    fn a_message_of_many_datagrams_goes_by_one_call_and_comes_back_whole() {
+        let Some((sender, receiver, to)) = pair("127.0.0.1:0") else {
+            return;
+        };
+        let data: Vec<u8> = (0..44 * 1400 + 77).map(|index| (index % 251) as u8).collect();
+        send(&sender, &data, 1400, to, None);
+        let found = receive(&receiver, data.len());
+        assert!(found.len() < 45, "the kernel joined nothing");
+        let mut joined = Vec::new();
+        for (meta, part) in &found {
+            assert_eq!(
+                (meta.segment == 1400, meta.congested),
+                (part.len() >= 1400, false)
+            );
+            assert_eq!(meta.local, Some(to.ip()));
+            joined.extend_from_slice(part);
+        }
+        assert_eq!(joined, data);
+    }
+
+    #[test]
+    fn where_the_kernel_does_not_cut_each_datagram_goes_by_itself() {
+        let Some((sender, receiver, to)) = pair("127.0.0.1:0") else {
+            return;
+        };
+        sender.segmentation.set(false);
+        let data = vec![7; 40 * 100];
+        send(&sender, &data, 100, to, None);
+        let found = receive(&receiver, data.len());
+        assert!(found.iter().all(|(meta, _)| meta.segment == 100));
+    }
+
+    #[test]
+    fn one_socket_serves_both_ip_versions_and_answers_from_the_address_that_was_asked() {
+        let Some((asker, _, _)) = pair("127.0.0.1:0") else {
+            return;
+        };
+        let server = UdpSocket::listening("[::]:0".parse().unwrap()).unwrap();
+        let port = server.local_address().unwrap().port();
+        let asked: SocketAddr = format!("127.0.0.77:{port}").parse().unwrap();
+        send(&asker, b"question", 8, asked, None);
+        let (meta, _) = receive(&server, 8).remove(0);
+        assert_eq!(meta.local, Some(asked.ip()));
+        assert_eq!(meta.remote, asker.local_address().unwrap());
+        send(&server, b"answer", 6, meta.remote, meta.local);
+        let (meta, _) = receive(&asker, 6).remove(0);
+        assert_eq!(meta.remote, asked);
+    }
+
+    #[test]
+    fn what_does_not_fit_the_link_is_told() {
+        let Some((sender, _, to)) = pair("127.0.0.1:0") else {
+            return;
+        };
+        let mut outcomes = Vec::new();
+        let large = vec![0; 65_508];
+        let message = |data| Outgoing {
+            data,
+            segment: 70_000,
+            remote: to,
+            local: None,
+        };
+        sender.send(&[message(&large[..]), message(&large[..9])], |index, sent| {
+            outcomes.push((index, sent))
+        });
+        assert_eq!(outcomes, [(0, Sent::TooLarge)]);
+    }
+}

@@ -13,7 +13,17 @@ const INIT_SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../package/files
 /// UCI options come from the environment (`uci_OPTION`); calls of procd are printed.
 const OPENWRT: &str = r#"
 config_load() { echo "config_load $1"; }
-config_get() { eval "$1=\"\${uci_$3:-\$4}\""; }
+config_get() { eval "$1=\"\${uci_$3:-\$4}\""; [ "$2" = main ] || eval "$1=\"\${uci_$2_$3:-\$4}\""; }
+config_foreach() { for section in $(eval "echo \"\$uci_sections_$2\""); do "$1" "$section"; done; }
+config_list_foreach() { for value in $(eval "echo \"\$uci_list_$2\""); do "$3" "$value"; done; }
+uci() {
+	shift
+	case "$1 $2" in
+	'get firewall.sennit_direct') echo "$uci_direct" ;;
+	'get firewall.sennit_direct.enabled') echo "$uci_direct_enabled" ;;
+	*) echo "uci $*" ;;
+	esac
+}
 config_get_bool() { config_get "$@"; }
 procd_open_instance() { echo "open"; }
 procd_set_param() { echo "set $*"; }
@@ -21,6 +31,9 @@ procd_close_instance() { echo "close"; }
 procd_send_signal() { echo "signal $1"; }
 start() { start_service; }
 "#;
+
+/// Instead of the daemon: says how it was called.
+const PROGRAM: &str = "program() { echo \"sennit $*\" >&2; }; PROGRAM=program FIREWALL=true";
 
 struct Router {
     run: TempDir,
@@ -37,7 +50,8 @@ impl Router {
     fn call(&self, functions: &str, options: &[(&str, &str)]) -> String {
         let run = self.run.path().join("sennit");
         let script = format!(
-            "{OPENWRT}\n. {INIT_SCRIPT}\nRUN_DIR='{0}' CONFIG_FILE='{0}/sennit.toml' ROLE_FILE='{0}/role'\n{functions}",
+            "{OPENWRT}\n. {INIT_SCRIPT}\nRUN_DIR='{0}' CONFIG_FILE='{0}/sennit.toml' ROLE_FILE='{0}/role'\n\
+             KEY_FILE='{0}/private.key' STATE_DIR='{0}/state'\n{PROGRAM}\n{functions} 2>&1",
             run.display()
         );
         let output = Command::new("sh")
@@ -69,7 +83,7 @@ fn the_shipped_configuration_starts_a_client() {
     let router = Router::new();
     let calls = router.call("start_service", &[("enabled", "1"), ("role", "client")]);
     assert!(
-        calls.contains("set command /usr/sbin/sennit run client --config "),
+        calls.contains("set command program run client --config "),
         "{calls}"
     );
     assert!(
@@ -89,9 +103,123 @@ fn the_shipped_configuration_starts_a_client() {
 }
 
 #[test]
-fn a_disabled_service_opens_no_instance() {
-    let calls = Router::new().call("start_service", &[("enabled", "0")]);
-    assert!(!calls.contains("open"), "{calls}");
+fn a_disabled_service_opens_no_instance_and_leaves_nothing() {
+    let router = Router::new();
+    let calls = router.call("start_service", &[("enabled", "0")]);
+    assert!(
+        !calls.contains("open") && !calls.contains("sennit down"),
+        "{calls}"
+    );
+    router.call("start_service", &[("enabled", "1"), ("role", "client")]);
+    let calls = router.call("start_service", &[("enabled", "0")]);
+    assert!(
+        !calls.contains("open") && calls.contains("sennit down --config"),
+        "{calls}"
+    );
+}
+
+#[test]
+fn stop_takes_everything_down_and_restart_does_not() {
+    let router = Router::new();
+    router.call("start_service", &[("enabled", "1"), ("role", "client")]);
+    assert!(
+        router
+            .call("action=stop; stop_service", &[])
+            .contains("sennit down --config")
+    );
+    assert!(
+        !router
+            .call("action=restart; stop_service", &[])
+            .contains("sennit")
+    );
+}
+
+#[test]
+fn a_key_is_made_once() {
+    let router = Router::new();
+    let options = [("enabled", "1"), ("role", "client")];
+    assert!(
+        router
+            .call("start_service", &options)
+            .contains("sennit keygen --out")
+    );
+    std::fs::write(router.run.path().join("sennit/private.key"), "x").unwrap();
+    assert!(!router.call("start_service", &options).contains("keygen"));
+}
+
+#[test]
+fn the_way_past_the_tunnel_is_shut_when_a_server_is_set() {
+    let direct = |options: &[(&str, &str)]| {
+        let base = [
+            ("enabled", "1"),
+            ("role", "client"),
+            ("direct", "forwarding"),
+            ("direct_enabled", "1"),
+        ];
+        let calls = Router::new().call("start_service", &[&base[..], options].concat());
+        calls.contains("uci set firewall.sennit_direct.enabled=0")
+    };
+    assert!(!direct(&[]));
+    assert!(direct(&[("server_address", "203.0.113.5")]));
+    assert!(!direct(&[
+        ("server_address", "203.0.113.5"),
+        ("direct_fallback", "1")
+    ]));
+    assert!(!direct(&[("server_address", "203.0.113.5"), ("direct", "")]));
+}
+
+#[test]
+fn every_option_arrives() {
+    let router = Router::new();
+    let key = "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=";
+    router.call(
+        "start_service",
+        &[
+            ("enabled", "1"),
+            ("role", "client"),
+            ("private_key", key),
+            ("server_address", "203.0.113.5:7300"),
+            ("server_public_key", key),
+            ("mode", "redundant"),
+            ("direct_fallback", "1"),
+            ("list_lan", "lan1 lan2"),
+            ("list_exclude", "eth9"),
+            ("sections_wan", "a b"),
+            ("a_device", "eth1"),
+            ("a_priority", "backup"),
+            ("a_metered", "1"),
+            ("b_device", "usb0"),
+            ("b_rate_limit_up", "5 Mbit/s"),
+        ],
+    );
+    let config: sennit::config::ClientConfig =
+        sennit::config::read(Some(&router.run.path().join("sennit/sennit.toml"))).unwrap();
+    assert_eq!(config.mode, sennit::config::Mode::Redundant);
+    assert_eq!(config.lan.len(), 2);
+    assert!(config.direct_fallback && !config.wans.take("eth9") && config.wans.take("eth1"));
+    assert_eq!(config.wan("eth1").priority, sennit::config::Priority::Backup);
+    assert!(config.wan("eth1").metered);
+    assert_eq!(config.wan("usb0").rate_limit_up.0, 5_000_000);
+    assert_eq!(config.server.unwrap().address.to_string(), "203.0.113.5:7300");
+
+    router.call(
+        "start_service",
+        &[
+            ("enabled", "1"),
+            ("role", "server"),
+            ("nat", "0"),
+            ("list_listen", "0.0.0.0:9"),
+            ("sections_client", "boat"),
+            ("boat_public_key", key),
+            ("list_address", "10.73.0.2"),
+        ],
+    );
+    let text = router.config();
+    assert!(text.contains("[[client]]\nname = \"boat\"\n"), "{text}");
+    assert!(
+        text.contains("listen = [\"0.0.0.0:9\"]\n") && text.contains("nat = false\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -112,9 +240,9 @@ fn whatever_is_typed_arrives_as_it_was_typed() {
     ] {
         let router = Router::new();
         router.call("start_service", &[("interface", value), ("log_level", "debug")]);
-        let parsed: BTreeMap<String, String> = toml::from_str(&router.config()).unwrap();
-        assert_eq!(parsed["interface"], value);
-        assert_eq!(parsed["log_level"], "debug");
+        let parsed: BTreeMap<String, toml::Value> = toml::from_str(&router.config()).unwrap();
+        assert_eq!(parsed["interface"].as_str(), Some(value));
+        assert_eq!(parsed["log_level"].as_str(), Some("debug"));
     }
 }
 

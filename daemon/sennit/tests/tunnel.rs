@@ -99,12 +99,12 @@ fn hosts_behind_the_client_reach_the_internet_over_both_wans() {
     bond.client.run("ping -c 2 -i 0.2 -W 2 10.73.0.1");
     bond.client.run("ping -6 -c 2 -i 0.2 -W 2 fd73:656e:6e69:7400::1");
     let transfer = Transfer::start(&bond);
-    transfer.goes_on(3_000_000);
-    let status = bond.client_home.status();
-    let wans = status["wans"].as_array().unwrap();
-    for wan in wans {
-        assert!(wan["paths"][0]["sent_bytes"].as_u64() > Some(100_000), "{wan}");
-    }
+    bond.client_home
+        .wait_status("both WANs carry the transfer", |status| {
+            let wans = status["wans"].as_array().unwrap();
+            wans.iter()
+                .all(|wan| wan["paths"][0]["sent_bytes"].as_u64() > Some(100_000))
+        });
     transfer.finish();
     assert_eq!(bond.leaked(), 0);
 }
