@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use common::bond::{Bond, INTERNET, active_paths};
-use common::{SENNIT, text, wait};
+use common::{SENNIT, has, text, wait};
 use rustix::process::Signal;
 
 /// A TCP connection from the LAN host to a host of the Internet on which both ends send what the other end checks.
@@ -253,12 +253,21 @@ fn settings_change_while_running_and_are_kept() {
 fn down_leaves_nothing_behind() {
     let Some(bond) = Bond::new() else { return };
     bond.client.run("sysctl -qw net.ipv4.conf.all.rp_filter=1");
+    let offloads = || {
+        if has("ethtool") {
+            bond.client.run("ethtool -k lan")
+        } else {
+            String::new()
+        }
+    };
+    let offloads_before = offloads();
     let clients_before = picture(&bond.client);
     let servers_before = picture(&bond.server);
     let (client, server) = bond.start(2);
     bond.host.run(&format!("ping -c 1 -W 2 {INTERNET}"));
     assert_ne!(picture(&bond.client), clients_before);
     assert_ne!(picture(&bond.server), servers_before);
+    assert!(offloads().is_empty() || offloads().contains("rx-udp-gro-forwarding: on"));
 
     // One is running, the other one was killed.
     server.kill();
@@ -272,6 +281,7 @@ fn down_leaves_nothing_behind() {
     assert_eq!(client.finish().0.code(), Some(0));
     assert_eq!(picture(&bond.client), clients_before);
     assert_eq!(picture(&bond.server), servers_before);
+    assert_eq!(offloads(), offloads_before);
 }
 
 /// All that a daemon could have changed.
