@@ -39,6 +39,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the peer is told how long holes are worth waiting for.
 const HINT_EVERY: Duration = Duration::from_millis(50);
 
+/// Queues hold at most this much time of the paths' rate: management by delay takes its time, and a sender inside that
+/// does not heed it would fill seconds.
+const LONGEST_QUEUE: Duration = Duration::from_millis(600);
+/// But no fewer and no more bytes than these.
+const QUEUE_BYTES: (u64, u64) = (512 << 10, 16 << 20);
+
 /// Which end this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -348,5 +354,7 @@ impl Session {
         );
         self.queues.set_interval(round_trip);
         self.queues.set_rate(BytesPerSecond(rate));
+        let most = BytesPerSecond(rate).bytes_in(LONGEST_QUEUE.as_nanos() as u64);
+        self.queues.set_limit(most.clamp(QUEUE_BYTES.0, QUEUE_BYTES.1));
     }
 }
