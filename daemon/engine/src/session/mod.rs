@@ -37,7 +37,7 @@ const OLD_KEYS_FOR: Duration = Duration::from_secs(10);
 /// How often what follows from the paths' estimates is thought over.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the peer is told how long holes are worth waiting for.
-const HINT_EVERY: Duration = Duration::from_millis(50);
+const HINT_EVERY: Duration = Duration::from_millis(20);
 
 /// Queues hold at most this much time of the paths' rate: management by delay takes its time, and a sender inside that
 /// does not heed it would fill seconds.

@@ -94,6 +94,9 @@ pub(super) struct Move {
     pub(super) asked: u8,
 }
 
+/// Nanoseconds of queue that are believed without having been measured.
+const LONGEST_PREDICTED_QUEUE: i64 = 100_000_000;
+
 impl Path {
     pub(super) fn new(
         now: Instant,
@@ -187,6 +190,24 @@ impl Path {
             one_way: self.delay.smoothed().unwrap_or(0),
             rate: self.rate(),
         }
+    }
+
+    /// The delay that what is on its way may have: as measured, or longer if more is in flight than was when that was
+    /// measured. A queue that has just begun to grow shows a round trip later in measurements.
+    pub(super) fn latest_arrival(&self) -> i64 {
+        let measured = self.delay.quantile95().unwrap_or(0);
+        let Some(base) = self.delay.base() else {
+            return measured;
+        };
+        let least = self.rtt.minimum();
+        let drain = self
+            .rate()
+            .nanoseconds(self.sent.in_flight())
+            .min(i64::MAX as u64) as i64;
+        let queue = drain
+            .saturating_sub(least.as_nanos() as i64)
+            .clamp(0, LONGEST_PREDICTED_QUEUE);
+        measured.max(base.saturating_add(queue))
     }
 
     /// What the path delivers, as far as it is known.

@@ -148,10 +148,7 @@ impl Session {
         self.next_hint = now + HINT_EVERY;
         let delays = || self.paths.iter().filter(|path| path.is_usable());
         let fastest = delays().filter_map(|path| path.delay.base()).min().unwrap_or(0);
-        let slowest = delays()
-            .filter_map(|path| path.delay.quantile95())
-            .max()
-            .unwrap_or(0);
+        let slowest = delays().map(Path::latest_arrival).max().unwrap_or(0);
         let skew = Duration::from_nanos(slowest.saturating_sub(fastest).clamp(0, 10_000_000_000) as u64);
         let round_trip = delays().map(|path| path.rtt.smoothed()).max().unwrap_or_default();
         let unproven = (skew + SKEW_MARGIN).min(LONGEST_HOLD);

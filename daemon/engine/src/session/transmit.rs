@@ -95,7 +95,8 @@ impl Session {
         let mut eliciting = self.write_control(now, index, out, &mut carried);
         let urgent = out.len() > body;
         self.write_acks(now, index, urgent || may_send_data, end, out, &mut carried);
-        if out.len() > body && self.hint_is_due(now) {
+        // Only where data goes along: it wants an acknowledgement, and two idle ends would answer each other for ever.
+        if may_send_data && !(self.queues.is_empty() && !self.store.has_repairs()) && self.hint_is_due(now) {
             self.write_hint(now, out);
         }
         let mut built = Built::More;

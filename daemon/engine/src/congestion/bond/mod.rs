@@ -119,6 +119,8 @@ pub struct Bond {
     /// Rate and growth at the start.
     full_rate: f64,
     full_rounds: u32,
+    /// Round trips at the start in which our queue was never gone.
+    standing_rounds: u32,
     /// How often to begin anew on a path whose delay varies.
     starts_again: u32,
     /// Rate before probing upwards, and how far that went.
@@ -172,6 +174,7 @@ impl Bond {
             opened: INITIAL_WINDOW,
             full_rate: 0.0,
             full_rounds: 0,
+            standing_rounds: 0,
             starts_again: 3,
             reference: 0.0,
             before_up: 0.0,
@@ -293,6 +296,14 @@ impl Bond {
 
     fn startup(&mut self, now: Instant, seen: &Observation) {
         let drowned = seen.loss() > 0.2;
+        let stands = self.ours(seen.queue_smallest) > self.queue_most();
+        self.standing_rounds = if stands { self.standing_rounds + 1 } else { 0 };
+        if self.standing_rounds >= 4 {
+            // What senders inside have under way stands in the link's queue: it belongs in ours, where others see it.
+            self.bandwidth = self.bandwidth.max(seen.rate);
+            self.begin_clear(now);
+            return;
+        }
         if seen.app_limited && !drowned {
             return;
         }
