@@ -46,7 +46,7 @@ fn every_algorithm_fills_a_clean_link() {
                 46.0..47.85,
             );
         }
-        for algorithm in [Algorithm::Cubic, Algorithm::Bbr] {
+        for algorithm in [Algorithm::PlainCubic, Algorithm::Bbr] {
             let flow = Flow::new(FlowKind::Quic(algorithm, None), direction);
             check(flow, Wan::new(50.0, 10, 250), 44.5..47.1);
         }
@@ -99,7 +99,7 @@ fn reordering_costs_cubic_little_because_it_is_noticed() {
 fn a_transfer_of_limited_length_ends() {
     for kind in [
         FlowKind::Tcp(Algorithm::Cubic, Some(1_000_000)),
-        FlowKind::Quic(Algorithm::Cubic, Some(1_000_000)),
+        FlowKind::Quic(Algorithm::PlainCubic, Some(1_000_000)),
     ] {
         let counters = run(Flow::new(kind, Direction::Down), Wan::new(50.0, 10, 250), 1);
         let completed = counters.completed.expect("completed").as_nanos() as f64 / 1e9;

@@ -129,7 +129,7 @@ const BULK: [(&str, Direction, FlowKind); 5] = [
     (
         "quic-down",
         Direction::Down,
-        FlowKind::Quic(Algorithm::Cubic, None),
+        FlowKind::Quic(Algorithm::PlainCubic, None),
     ),
 ];
 

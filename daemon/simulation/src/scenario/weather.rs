@@ -136,7 +136,7 @@ fn flow(dice: &mut Dice) -> Flow {
         0..4 => FlowKind::Tcp(algorithm, length),
         4 => FlowKind::Quic(
             if dice.chance(0.5) {
-                Algorithm::Cubic
+                Algorithm::PlainCubic
             } else {
                 Algorithm::Bbr
             },

@@ -15,6 +15,8 @@ pub enum Algorithm {
     Reno,
     /// RFC 9438 with HyStart, Linux's default.
     Cubic,
+    /// RFC 9438 with a slow start that ends with a loss, as QUIC implementations have it.
+    PlainCubic,
     /// After BBR version 1.
     Bbr,
 }
@@ -73,7 +75,8 @@ pub trait Congestion: Debug {
 pub fn create(algorithm: Algorithm, segment: u64) -> Box<dyn Congestion> {
     match algorithm {
         Algorithm::Reno => Box::new(Reno::new(segment)),
-        Algorithm::Cubic => Box::new(Cubic::new(segment)),
+        Algorithm::Cubic => Box::new(Cubic::new(segment, true)),
+        Algorithm::PlainCubic => Box::new(Cubic::new(segment, false)),
         Algorithm::Bbr => Box::new(Bbr::new(segment)),
     }
 }

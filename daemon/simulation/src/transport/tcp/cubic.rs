@@ -18,7 +18,7 @@ pub(super) struct Cubic {
     /// The window before the last reduction, lowered by fast convergence.
     peak: f64,
     epoch: Option<Epoch>,
-    hystart: HyStart,
+    hystart: Option<HyStart>,
     before: Option<(f64, f64, f64)>,
 }
 
@@ -43,15 +43,15 @@ struct HyStart {
 }
 
 impl Cubic {
-    /// A new sender of segments of `segment` bytes.
-    pub(super) fn new(segment: u64) -> Self {
+    /// A new sender of segments of `segment` bytes, with or without HyStart.
+    pub(super) fn new(segment: u64, hystart: bool) -> Self {
         Self {
             segment: segment as f64,
             window: 10.0,
             threshold: f64::INFINITY,
             peak: 0.0,
             epoch: None,
-            hystart: HyStart::default(),
+            hystart: hystart.then(HyStart::default),
             before: None,
         }
     }
@@ -133,7 +133,8 @@ impl Congestion for Cubic {
         }
         let acknowledged = feedback.delivered as f64 / self.segment;
         if self.window < self.threshold {
-            if self.hystart.leaves(feedback, self.window) {
+            let window = self.window;
+            if (self.hystart.as_mut()).is_some_and(|hystart| hystart.leaves(feedback, window)) {
                 self.threshold = self.window;
             } else if feedback.window_limited {
                 self.window += acknowledged;
