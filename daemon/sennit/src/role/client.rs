@@ -14,7 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::client_system::{ClientSystem, netlink_failed};
 use super::resolve::{Resolver, resolve};
 use super::signals::{Reason, Signals};
-use super::status::{self, Throughput};
+use super::status::{self, Suspicions, Throughput};
 use super::wans::{Engine, Wans, engine_mode};
 use super::{End, Role, Uptime, announce, interface_lost, open_tunnel};
 use crate::config::{self, ClientConfig, LogLevel, Network, ServerConfigOfClient};
@@ -49,6 +49,7 @@ struct Client {
     /// When the connection was lost, or the program started.
     silent_since: Instant,
     events: EventLog,
+    suspicions: Suspicions,
     throughput: Throughput,
     uptime: Uptime,
 }
@@ -88,6 +89,7 @@ pub(super) async fn run(
         connected: false,
         silent_since: Instant::now(),
         events: EventLog::new(),
+        suspicions: Suspicions::default(),
         throughput: Throughput::default(),
         uptime: Uptime(Clock::new()),
         config,
@@ -265,8 +267,9 @@ impl Client {
         {
             self.resolve_at = Instant::now() + RESOLVE_EVERY;
             let (server, resolved) = (server.address.clone(), self.resolved.clone());
+            let devices = self.uplinks.iter().map(|uplink| uplink.device.clone()).collect();
             tokio::spawn(async move {
-                let _ = resolved.send(resolve(server).await);
+                let _ = resolved.send(resolve(server, devices).await);
             });
         }
         if self.wans.used.values().any(|wan| wan.obstacle.is_some()) {
@@ -330,13 +333,12 @@ impl Client {
                 why,
             } => {
                 let device = self.wans.device(wan).unwrap_or("?").to_owned();
-                info!(
-                    wan = device,
-                    path = path.0,
-                    state = status::condition(state),
-                    why,
-                    "path"
-                );
+                let word = status::condition(state);
+                if self.suspicions.is_news(None, path, state) {
+                    info!(wan = device, path = path.0, state = word, why, "path");
+                } else {
+                    debug!(wan = device, path = path.0, state = word, why, "path");
+                }
                 self.events.add(
                     "path",
                     json!({ "wan": device, "path": path.0, "state": status::condition(state), "why": why }),

@@ -3,6 +3,7 @@
 
 mod client;
 mod client_system;
+mod dns;
 mod resolve;
 mod server;
 mod signals;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use super::dns;
 use crate::config::Endpoint;
 use crate::system::write_atomically;
 
@@ -53,16 +54,39 @@ impl Resolver {
     }
 }
 
-/// Asks the system's resolver; empty if it does not know, or does not answer in time.
-pub(super) async fn resolve(server: Endpoint) -> Vec<SocketAddr> {
-    let look_up = tokio::net::lookup_host((server.host.as_str(), server.port));
-    match tokio::time::timeout(PATIENCE, look_up).await {
-        Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(error)) => {
-            debug!(host = server.host, %error, "name not resolved");
-            Vec::new()
+/// Asks the system's resolver, and name servers by the WANs on `devices`; whoever knows first is believed. Empty if
+/// nobody does in time.
+pub(super) async fn resolve(server: Endpoint, devices: Vec<String>) -> Vec<SocketAddr> {
+    let by_system = async {
+        let look_up = tokio::net::lookup_host((server.host.as_str(), server.port));
+        match tokio::time::timeout(PATIENCE, look_up).await {
+            Ok(Ok(addresses)) => addresses.collect::<Vec<_>>(),
+            Ok(Err(error)) => {
+                debug!(host = server.host, %error, "name not resolved by the system");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
         }
-        Err(_) => Vec::new(),
+    };
+    if server.host.parse::<IpAddr>().is_ok() {
+        return by_system.await;
+    }
+    let by_wans = async {
+        let addresses = dns::resolve(&server.host, &devices).await;
+        addresses
+            .into_iter()
+            .map(|address| SocketAddr::new(address, server.port))
+            .collect::<Vec<_>>()
+    };
+    tokio::pin!(by_system, by_wans);
+    let (first, other_is_wans) = tokio::select! {
+        found = &mut by_system => (found, true),
+        found = &mut by_wans => (found, false),
+    };
+    match (first.is_empty(), other_is_wans) {
+        (false, _) => first,
+        (true, true) => by_wans.await,
+        (true, false) => by_system.await,
     }
 }
 

@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use super::client_system::netlink_failed;
 use super::signals::{Reason, Signals};
-use super::status::{self, Throughput};
+use super::status::{self, Suspicions, Throughput};
 use super::{End, Role, Uptime, announce, interface_lost, open_tunnel};
 use crate::config::{self, ClientEntry, LogLevel, Network, ServerConfig};
 use crate::control::{Answer, EventLog, Listener, Question, Request, VERSION};
@@ -42,6 +42,7 @@ struct Server {
     clients: BTreeMap<String, (ClientId, ClientEntry)>,
     next_client: u32,
     events: EventLog,
+    suspicions: Suspicions,
     throughput: BTreeMap<ClientId, Throughput>,
     uptime: Uptime,
 }
@@ -79,6 +80,7 @@ pub(super) async fn run(
         clients: BTreeMap::new(),
         next_client: 0,
         events: EventLog::new(),
+        suspicions: Suspicions::default(),
         throughput: BTreeMap::new(),
         uptime: Uptime(Clock::new()),
         config,
@@ -282,13 +284,12 @@ impl Server {
             }
             Event::PathChanged { path, state, why, .. } => {
                 let name = of.map(|client| self.name(client)).unwrap_or_default();
-                info!(
-                    client = name,
-                    path = path.0,
-                    state = status::condition(state),
-                    why,
-                    "path"
-                );
+                let word = status::condition(state);
+                if self.suspicions.is_news(of, path, state) {
+                    info!(client = name, path = path.0, state = word, why, "path");
+                } else {
+                    debug!(client = name, path = path.0, state = word, why, "path");
+                }
                 self.events.add(
                     "path",
                     json!({ "client": name, "path": path.0, "state": status::condition(state), "why": why }),

@@ -1,11 +1,11 @@
 //! The state as JSON: what `status` answers. Rates are bit/s, times milliseconds, shares 0 to 1; what is not known is
 //! null.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sennit_engine::event::{PathCounters, PathStatus, SessionStatus};
-use sennit_engine::ids::PathId;
+use sennit_engine::ids::{ClientId, PathId};
 use sennit_engine::path::state::Condition;
 use sennit_engine::settings::Priority;
 use sennit_engine::time::Instant;
@@ -49,6 +49,24 @@ impl Throughput {
             rate(before.sent_bytes, after.sent_bytes),
             rate(before.received_bytes, after.received_bytes),
         )
+    }
+}
+
+/// Which changes of paths are news: a moment's silence is not, what came of it is.
+#[derive(Debug, Default)]
+pub(super) struct Suspicions {
+    paths: BTreeSet<(Option<ClientId>, PathId)>,
+}
+
+impl Suspicions {
+    /// Whether this change is one that people want to read of.
+    pub(super) fn is_news(&mut self, client: Option<ClientId>, path: PathId, state: Condition) -> bool {
+        if state == Condition::Suspect {
+            self.paths.insert((client, path));
+            return false;
+        }
+        let was_suspected = self.paths.remove(&(client, path));
+        !(was_suspected && state == Condition::Active)
     }
 }
 
