@@ -27,6 +27,8 @@ use crate::tun::Tun;
 use crate::wan::Uplink;
 use crate::{Error, Result};
 
+/// How often names are asked for while no address of the server is known.
+const RESOLVE_FIRST: Duration = Duration::from_secs(5);
 /// How often names are asked for again while the server does not answer.
 const RESOLVE_EVERY: Duration = Duration::from_secs(15);
 /// How long the server may be silent before traffic goes out directly, where that is allowed.
@@ -265,15 +267,19 @@ impl Client {
             && !self.connected
             && Instant::now() >= self.resolve_at
         {
-            self.resolve_at = Instant::now() + RESOLVE_EVERY;
+            let pause = if self.servers.is_empty() {
+                RESOLVE_FIRST
+            } else {
+                RESOLVE_EVERY
+            };
+            self.resolve_at = Instant::now() + pause;
             let (server, resolved) = (server.address.clone(), self.resolved.clone());
             let devices = self.uplinks.iter().map(|uplink| uplink.device.clone()).collect();
             tokio::spawn(async move {
                 let _ = resolved.send(resolve(server, devices).await);
             });
         }
-        if self.wans.used.values().any(|wan| wan.obstacle.is_some()) {
-            // What a socket found may be over without the kernel having told.
+        if self.wans.any_refused() {
             self.look();
         } else if self.config.direct_fallback {
             self.apply();

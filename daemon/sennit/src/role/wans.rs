@@ -21,6 +21,8 @@ use crate::wan::Uplink;
 /// The engine as the data path has it: none while no server is joined.
 pub(super) type Engine = Option<Client>;
 
+const REFUSED: &str = "the kernel refuses to send";
+
 /// A WAN that has been used.
 #[derive(Debug)]
 pub(super) struct Wan {
@@ -106,8 +108,13 @@ impl Wans {
             .find(|(_, wan)| wan.network.socket == socket)
             .map(|(device, _)| device.clone());
         if let Some(device) = device {
-            self.obstruct(&device, "the kernel refuses to send", data, events);
+            self.obstruct(&device, REFUSED, data, events);
         }
+    }
+
+    /// Whether a WAN is out because of what a socket met: that may be over without the kernel telling.
+    pub(super) fn any_refused(&self) -> bool {
+        self.used.values().any(|wan| wan.obstacle == Some(REFUSED))
     }
 
     /// Forgets all, for an engine that knows none.
