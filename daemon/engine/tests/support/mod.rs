@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use sennit_engine::buffer::Pool;
 use sennit_engine::event::Event;
 use sennit_engine::handshake::PrivateKey;
 use sennit_engine::ids::{ClientId, NetworkPath, SocketId, WanId};
@@ -38,6 +39,10 @@ pub(crate) struct Pair {
     pub(crate) at_server: Vec<Bytes>,
     pub(crate) events: Vec<Event>,
     pub(crate) sent: Vec<u64>,
+    /// Instead of keeping what arrives, only its bytes are counted.
+    pub(crate) count_only: bool,
+    pub(crate) delivered_bytes: usize,
+    pub(crate) pool: Pool,
 }
 
 pub(crate) fn wan_address(wan: u16) -> SocketAddr {
@@ -100,6 +105,9 @@ impl Pair {
             at_server: Vec::new(),
             events: Vec::new(),
             sent: vec![0; links.len()],
+            count_only: false,
+            delivered_bytes: 0,
+            pool: Pool::new(),
         }
     }
 
@@ -174,7 +182,11 @@ impl Pair {
             self.at_client.push(whole(&delivery));
         }
         while let Some(delivery) = self.server.poll_deliver() {
-            self.at_server.push(whole(&delivery));
+            self.delivered_bytes += delivery.len();
+            if !self.count_only {
+                self.at_server.push(whole(&delivery));
+            }
+            self.server.recycle(delivery);
         }
         while let Some(event) = self.client.poll_event() {
             self.events.push(event);
