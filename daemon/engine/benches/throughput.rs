@@ -22,7 +22,11 @@ const BYTES: usize = 400 << 20;
 
 fn main() {
     let limit = seal_and_open();
-    println!("seal and open only       {:>8.2} Gbit/s  {:>6.2} s/GB", limit, 8.0 / limit);
+    println!(
+        "seal and open only       {:>8.2} Gbit/s  {:>6.2} s/GB",
+        limit,
+        8.0 / limit
+    );
     for paths in [1, 2] {
         let rate = engine(paths);
         println!(
