@@ -15,7 +15,7 @@ use crate::crypto::Suite;
 use crate::event::{Event, SessionStatus};
 use crate::flow::DropReason;
 use crate::handshake::{
-    Admission, Gate, Keys, PresharedKey, PrivateKey, PublicKey, Responder, ResponsePayload,
+    self, Admission, Gate, Keys, PresharedKey, PrivateKey, PublicKey, Responder, ResponsePayload,
 };
 use crate::ids::{ClientId, NetworkPath, ReceiverIndex, WanId};
 use crate::inner::VirtioHeader;
@@ -29,6 +29,8 @@ use crate::wire::{self, DataHeader, Kind};
 const PENDING_SESSIONS: usize = 4;
 /// How long a session waits for its first data.
 const PENDING_FOR: Duration = Duration::from_secs(15);
+/// Answers that are kept for the same initiation's other copies.
+const REMEMBERED_ANSWERS: usize = 32;
 /// Answers that wait to be sent; more are dropped.
 const OUTBOX: usize = 256;
 
@@ -100,6 +102,8 @@ pub struct Server {
     by_address: BTreeMap<IpAddr, ClientId>,
     by_index: BTreeMap<ReceiverIndex, ClientId>,
     gate: Gate,
+    /// The last answers: a client sends the same initiation over every WAN.
+    answered: VecDeque<([u8; 16], Vec<u8>)>,
     outbox: VecDeque<(NetworkPath, Vec<u8>)>,
     events: VecDeque<Event>,
     /// Whose turn it is to send.
@@ -120,6 +124,7 @@ impl Server {
             by_key: BTreeMap::new(),
             by_address: BTreeMap::new(),
             by_index: BTreeMap::new(),
+            answered: VecDeque::new(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             turn: ClientId(0),
@@ -395,6 +400,13 @@ impl Server {
     }
 
     fn handle_initiation(&mut self, now: Instant, network: NetworkPath, datagram: &[u8]) {
+        let Some(fingerprint) = handshake::fingerprint(datagram) else {
+            return;
+        };
+        if let Some((_, answer)) = self.answered.iter().find(|(known, _)| *known == fingerprint) {
+            let answer = answer.clone();
+            return self.answer(network, answer);
+        }
         match self.gate.admit(datagram, network.remote, now, &mut self.random) {
             Admission::Compute => {}
             Admission::Prove(reply) => return self.answer(network, reply),
@@ -462,6 +474,10 @@ impl Server {
         for index in live {
             self.by_index.insert(index, id);
         }
+        if self.answered.len() == REMEMBERED_ANSWERS {
+            self.answered.pop_front();
+        }
+        self.answered.push_back((fingerprint, answer.clone()));
         self.answer(network, answer);
     }
 

@@ -192,8 +192,7 @@ impl Session {
                     let taken =
                         self.resequencer
                             .receive(now, data.flow, data.ordered, data.offset, data.kind, body);
-                    // What is malformed would be so again.
-                    understood &= taken != Err(ContextError::Unknown);
+                    understood &= !taken.is_err_and(ContextError::forbids_acknowledgement);
                 }
                 Frame::Close { .. } => self.peer_closed(now),
             }

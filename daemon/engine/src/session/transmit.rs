@@ -96,7 +96,8 @@ impl Session {
         let urgent = out.len() > body;
         self.write_acks(now, index, urgent || may_send_data, end, out, &mut carried);
         // Only where data goes along: it wants an acknowledgement, and two idle ends would answer each other for ever.
-        if may_send_data && !(self.queues.is_empty() && !self.store.has_repairs()) && self.hint_is_due(now) {
+        let waiting = self.store.has_repairs() || !self.queues.is_empty();
+        if may_send_data && waiting && self.hint_is_due(now) {
             self.write_hint(now, out);
         }
         let mut built = Built::More;
