@@ -1,6 +1,7 @@
 //! Command line: what the user typed, the one printer, and exit codes.
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -10,7 +11,7 @@ use crate::link::cellular::CELLS;
 use crate::scenario::Scenario;
 use crate::series::{ScenarioReport, Wishes, series};
 use crate::verdict::Standing;
-use crate::{Error, Exit, Result, interrupt, live, namespace, plot, report, verify};
+use crate::{Error, Exit, Result, interrupt, live, namespace, plot, report, shovel, verify};
 
 /// A network lab: emulated links, scenarios and measurements for the bonding daemon sennit.
 #[derive(Parser)]
@@ -47,7 +48,7 @@ enum Command {
         /// Length in seconds.
         #[arg(long, value_parser = seconds, default_value_t = 20.0)]
         seconds: f64,
-        /// Who carries it: direct, wireguard-go, sennit.
+        /// Who carries it: direct, wireguard-go, shovel, sennit.
         #[arg(long, default_value = "sennit", value_parser = contestant)]
         contestant: Kind,
         /// The sennit program; without this option the one beside this program.
@@ -66,6 +67,16 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         write: Option<PathBuf>,
     },
+    /// One end of the bare shovel; the lab starts it by itself.
+    #[command(hide = true)]
+    Shovel {
+        #[arg(long)]
+        interface: String,
+        #[arg(long)]
+        local: SocketAddr,
+        #[arg(long)]
+        peer: Option<SocketAddr>,
+    },
     /// Remove what interrupted runs left behind.
     Clean {
         /// Also what a run that is still going on has made.
@@ -82,7 +93,7 @@ struct Options {
     /// Runs of each contestant, instead of the scenario's.
     #[arg(long)]
     repeat: Option<u32>,
-    /// Who takes part, separated by commas: direct, wireguard-go, sennit.
+    /// Who takes part, separated by commas: direct, wireguard-go, shovel, sennit.
     #[arg(long, value_delimiter = ',', value_parser = contestant)]
     contestants: Option<Vec<Kind>>,
     /// Chance of the links: the same seed loses the same frames of the same traffic.
@@ -173,6 +184,11 @@ fn execute(command: Command) -> Result<Exit> {
         } => live(seconds, contestant, sennit),
         Command::Verify { seconds } => verify(seconds),
         Command::Traces { write } => traces(write.as_deref()),
+        Command::Shovel {
+            interface,
+            local,
+            peer,
+        } => shovel::run(&interface, local, peer).map(|()| Exit::Ok),
         Command::Clean { all } => {
             for name in namespace::clean(all) {
                 Printer.data(&format!("removed {name}\n"));

@@ -21,6 +21,7 @@ mod response;
 pub mod run;
 pub mod scenario;
 pub mod series;
+pub mod shovel;
 mod sys;
 pub mod time;
 pub mod topology;

@@ -6,6 +6,7 @@ use crate::emulator::{BIN, LinkReport, Way};
 use crate::histogram::Histogram;
 use crate::time::Nanos;
 use crate::traffic::bulk::BulkReport;
+use crate::traffic::flood::FloodReport;
 use crate::traffic::page::Page;
 use crate::traffic::probe::{ProbeReport, Sample};
 
@@ -228,8 +229,23 @@ pub fn pages(measures: &mut Measures, prefix: &str, pages: &[Page], load: Option
     measures.add(format!("{prefix}page.ratio"), "", loaded / alone);
 }
 
+/// Figures of datagrams at rising rates: the most that came in a step in which at most 1 % was lost.
+pub fn flood(measures: &mut Measures, report: &FloodReport) {
+    let good = report
+        .steps()
+        .into_iter()
+        .filter(|step| step.arrived as f64 >= 0.99 * step.sent as f64);
+    measures.add(
+        "flood.most",
+        "1/s",
+        good.map(|step| step.rate).fold(0.0, f64::max),
+    );
+    measures.add("flood.reordered", "", report.reordered() as f64);
+}
+
 /// Figures of an emulated link over the whole run.
 pub fn link(measures: &mut Measures, name: &str, report: &LinkReport, span: Nanos) {
+    let mut bytes_per_hour = 0.0;
     for (way, direction) in [("up", &report.up), ("down", &report.down)] {
         let prefix = format!("{name}.{way}.");
         let counters = direction.counters;
@@ -238,6 +254,8 @@ pub fn link(measures: &mut Measures, name: &str, report: &LinkReport, span: Nano
             "Mbit/s",
             megabits(counters.bytes_out, span),
         );
+        let hours = span.secs() / 3600.0;
+        bytes_per_hour += counters.bytes_out as f64 / hours;
         measures.add(format!("{prefix}losses"), "", counters.losses as f64);
         let dropped = (counters.queue_drops + counters.policer_drops) as f64;
         measures.add(
@@ -256,6 +274,11 @@ pub fn link(measures: &mut Measures, name: &str, report: &LinkReport, span: Nano
             direction.added_delay.quantile(0.99).millis(),
         );
     }
+    measures.add(
+        format!("{name}.kilobytes_per_hour"),
+        "KB/h",
+        bytes_per_hour / 1000.0,
+    );
 }
 
 /// Figures of all links together, one way: what waiting in their queues and their variation added.

@@ -22,7 +22,7 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
 /// Its IPv6 address.
 pub const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 5, 0, 0, 0, 0, 5);
 /// UDP ports of the contestants' tunnels at the server.
-pub const TUNNEL_PORTS: [u16; 2] = [7300, 51820];
+pub const TUNNEL_PORTS: [u16; 3] = [7300, 7301, 51820];
 /// The client's address in its LAN.
 pub const LAN_GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
 /// The host behind the client.

@@ -103,7 +103,7 @@ fn link(rate: f64, delay: f64, loss: f64, seconds: f64) -> Result<Vec<Check>> {
             end: now + Nanos::from_secs(seconds),
         };
         let start = |way| {
-            let per_second = (rate * share * 1e6 / 8.0 / FULL_FRAME) as u32 + 1;
+            let per_second = vec![(rate * share * 1e6 / 8.0 / FULL_FRAME) as u32 + 1];
             let plan = FloodPlan {
                 way,
                 per_second,
@@ -190,7 +190,7 @@ fn rates(
     );
     // What was lost on the wire has taken its share of the rate.
     let carried = full.rate(from, to) * FULL_FRAME * 8.0 / 1e6 / (1.0 - loss);
-    let sent = light.sent.max(1) as f64;
+    let sent = light.sent.iter().sum::<u64>().max(1) as f64;
     let lost = 1.0 - light.arrivals.len() as f64 / sent;
     let spread = (loss * (1.0 - loss) / sent).sqrt();
     let reordered = (light.reordered() + full.reordered()) as f64;

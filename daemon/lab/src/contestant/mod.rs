@@ -4,6 +4,7 @@ pub mod bond;
 mod direct;
 pub mod process;
 mod sennit;
+mod shovel;
 mod wireguard;
 
 use std::path::{Path, PathBuf};
@@ -25,19 +26,22 @@ pub enum Kind {
     Direct,
     /// WireGuard in user space over the first WAN.
     WireguardGo,
+    /// TUN, cipher and UDP without any protocol: the limit of the shape.
+    Shovel,
     /// The bond.
     Sennit,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Direct, Self::WireguardGo, Self::Sennit];
+    pub const ALL: [Self; 4] = [Self::Direct, Self::WireguardGo, Self::Shovel, Self::Sennit];
 
     /// What it is called in scenarios and results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::WireguardGo => "wireguard-go",
+            Self::Shovel => "shovel",
             Self::Sennit => "sennit",
         }
     }
@@ -63,6 +67,7 @@ impl Kind {
         match self {
             Self::Direct => direct::start(topology, scenario),
             Self::WireguardGo => wireguard::start(topology, scenario),
+            Self::Shovel => shovel::start(topology, scenario),
             Self::Sennit => sennit::start(topology, scenario, variant, tools),
         }
     }

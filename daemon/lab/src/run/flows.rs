@@ -5,6 +5,7 @@ use crate::namespace::Namespace;
 use crate::scenario::{self, Bulk, Host, Scenario, Variant};
 use crate::topology::{SERVER, Topology};
 use crate::traffic::bulk::{self, BulkPlan, BulkReport};
+use crate::traffic::flood::{self, FloodPlan, FloodReport};
 use crate::traffic::page::{self, Page, PagePlan};
 use crate::traffic::probe::{self, ProbePlan, ProbeReport};
 use crate::traffic::{Reach, Running, Window};
@@ -15,6 +16,7 @@ pub(super) struct Traffic {
     bulks: Vec<Running<BulkReport>>,
     probes: Vec<Running<ProbeReport>>,
     pages: Vec<Running<Vec<Page>>>,
+    floods: Vec<Running<FloodReport>>,
 }
 
 /// What was seen of it.
@@ -23,6 +25,7 @@ pub(crate) struct Seen {
     pub(crate) bulks: Vec<BulkReport>,
     pub(crate) probes: Vec<ProbeReport>,
     pub(crate) pages: Vec<Page>,
+    pub(crate) floods: Vec<FloodReport>,
 }
 
 impl Traffic {
@@ -30,10 +33,12 @@ impl Traffic {
         let bulks: Result<Vec<_>> = self.bulks.into_iter().map(Running::finish).collect();
         let probes: Result<Vec<_>> = self.probes.into_iter().map(Running::finish).collect();
         let pages: Result<Vec<_>> = self.pages.into_iter().map(Running::finish).collect();
+        let floods: Result<Vec<_>> = self.floods.into_iter().map(Running::finish).collect();
         Ok(Seen {
             bulks: bulks?,
             probes: probes?,
             pages: pages?.concat(),
+            floods: floods?,
         })
     }
 
@@ -116,6 +121,20 @@ pub(super) fn own_traffic(
         if let Some((from, reach)) = host(probe.host) {
             traffic.add_probe(from, &topology.server, &reach, probe, window)?;
         }
+    }
+    for flood in &scenario.floods {
+        let plan = FloodPlan {
+            way: variant.way,
+            per_second: flood.per_second.clone(),
+            bytes: flood.bytes,
+        };
+        traffic.floods.push(flood::start(
+            &topology.client,
+            &topology.server,
+            reach.clone(),
+            plan,
+            window,
+        )?);
     }
     for page in &scenario.pages {
         if let Some((from, reach)) = host(page.host) {

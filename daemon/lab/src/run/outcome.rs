@@ -116,6 +116,9 @@ fn measures(settings: &Settings<'_>, observed: &Observed, seen: &Seen, alone: Op
     if !seen.pages.is_empty() {
         measure::pages(&mut measures, "", &seen.pages, load);
     }
+    seen.floods
+        .iter()
+        .for_each(|report| measure::flood(&mut measures, report));
     let span = report.until.since(window.start);
     for (wan, link) in report
         .links

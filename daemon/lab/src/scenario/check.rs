@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::raw::{RawBulk, RawEvent, RawGoal, RawLink, RawProbe, RawScenario, RawShape};
-use super::{Action, Bulk, Event, Goal, Host, PageLoad, Probe, Scenario, Side, TRACES, Variant};
+use super::raw::{RawBulk, RawEvent, RawFlood, RawGoal, RawLink, RawProbe, RawScenario, RawShape};
+use super::{Action, Bulk, Event, Flood, Goal, Host, PageLoad, Probe, Scenario, Side, TRACES, Variant};
 use crate::contestant::Kind;
 use crate::emulator::Way;
 use crate::link::{Change, Jitter, Loss, Policer, Reorder, Service, Shape, Trace};
@@ -72,6 +72,7 @@ fn checked(name: &str, raw: RawScenario, folder: &Path) -> Result<Scenario, Wron
             })
         })
         .collect();
+    let floods: Result<Vec<_>, Wrong> = raw.flood.into_iter().map(flood).collect();
     let events: Result<Vec<_>, Wrong> = raw.event.iter().map(|event| self::event(event, count)).collect();
     let goals: Result<Vec<_>, Wrong> = raw.goal.into_iter().map(goal).collect();
     let mut contestants = Vec::new();
@@ -129,6 +130,7 @@ fn checked(name: &str, raw: RawScenario, folder: &Path) -> Result<Scenario, Wron
         bulks: bulks?,
         probes: probes?,
         pages: pages?,
+        floods: floods?,
         events,
         goals: goals?,
     })
@@ -261,6 +263,20 @@ fn probe(raw: &RawProbe, links: usize) -> Result<Probe, Wrong> {
         bytes: raw.bytes,
         start: Nanos::from_secs(raw.start),
         host: host(&place, raw.from.as_deref(), links)?,
+    })
+}
+
+fn flood(raw: RawFlood) -> Result<Flood, Wrong> {
+    within("flood: bytes", raw.bytes as f64, 8.0, 1400.0)?;
+    for rate in &raw.per_second {
+        within("flood: per_second", f64::from(*rate), 1.0, 2e6)?;
+    }
+    if raw.per_second.is_empty() {
+        return Err(("flood: per_second".into(), "needs a rate".into()));
+    }
+    Ok(Flood {
+        bytes: raw.bytes,
+        per_second: raw.per_second,
     })
 }
 

@@ -45,6 +45,8 @@ pub struct Scenario {
     pub probes: Vec<Probe>,
     /// Page loads.
     pub pages: Vec<PageLoad>,
+    /// Floods of datagrams.
+    pub floods: Vec<Flood>,
     /// What happens on the way, in the order of time.
     pub events: Vec<Event>,
     /// What is to be reached.
@@ -123,6 +125,15 @@ pub struct Probe {
     pub start: Nanos,
     /// Whose it is.
     pub host: Host,
+}
+
+/// Datagrams of a scenario at rising rates, from the client's own host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flood {
+    /// Payload of each.
+    pub bytes: usize,
+    /// Rates, each for an equal part of the run.
+    pub per_second: Vec<u32>,
 }
 
 /// Page loads of a scenario.

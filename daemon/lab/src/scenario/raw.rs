@@ -35,6 +35,8 @@ pub(super) struct RawScenario {
     #[serde(default)]
     pub(super) page: Vec<RawPage>,
     #[serde(default)]
+    pub(super) flood: Vec<RawFlood>,
+    #[serde(default)]
     pub(super) event: Vec<RawEvent>,
     #[serde(default)]
     pub(super) goal: Vec<RawGoal>,
@@ -124,6 +126,13 @@ pub(super) struct RawPage {
     pub(super) start: f64,
     #[serde(default)]
     pub(super) from: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFlood {
+    pub(super) bytes: usize,
+    pub(super) per_second: Vec<u32>,
 }
 
 #[derive(Deserialize)]

@@ -5,3 +5,4 @@ pub(crate) mod ethtool;
 pub(crate) mod packet;
 pub(crate) mod tcp;
 pub(crate) mod thread;
+pub(crate) mod tun;

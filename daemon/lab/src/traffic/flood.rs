@@ -1,4 +1,4 @@
-//! Datagrams at a given rate one way, whatever becomes of them: what a link or a tunnel carries at most.
+//! Datagrams at given rates one way, whatever becomes of them: what a link or a tunnel carries at most.
 
 use std::net::UdpSocket;
 use std::sync::mpsc;
@@ -17,8 +17,8 @@ use crate::time::Nanos;
 pub struct FloodPlan {
     /// Which end sends.
     pub way: Way,
-    /// Datagrams a second.
-    pub per_second: u32,
+    /// Datagrams a second, one rate after the other, each for an equal part of the window.
+    pub per_second: Vec<u32>,
     /// Payload of each in bytes, at least 8.
     pub bytes: usize,
 }
@@ -26,13 +26,46 @@ pub struct FloodPlan {
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct FloodReport {
-    /// Datagrams sent.
-    pub sent: u64,
+    /// Datagrams sent in each step.
+    pub sent: Vec<u64>,
+    /// Length of a step.
+    pub step: Nanos,
     /// Which of them came, in the order of arrival, and when.
     pub arrivals: Vec<(u64, Nanos)>,
 }
 
+/// What came of one rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Those of them that came.
+    pub arrived: u64,
+    /// Those, a second.
+    pub rate: f64,
+}
+
 impl FloodReport {
+    /// What came of each rate.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut first = 0;
+        let step = |sent: &u64| {
+            let range = first..first + sent;
+            first += sent;
+            let arrived = self
+                .arrivals
+                .iter()
+                .filter(|(number, _)| range.contains(number))
+                .count() as u64;
+            Step {
+                sent: *sent,
+                arrived,
+                rate: arrived as f64 / self.step.secs().max(1e-9),
+            }
+        };
+        self.sent.iter().map(step).collect()
+    }
+
     /// Datagrams that came after one that was sent later.
     pub fn reordered(&self) -> u64 {
         let mut highest = 0;
@@ -87,10 +120,7 @@ pub fn start(
                 return Ok(send(&socket, &server_plan, window));
             }
         }
-        Ok(FloodReport {
-            sent: 0,
-            arrivals: Vec::new(),
-        })
+        Ok(empty())
     })?;
     let client = from.spawn(move || {
         let join = || {
@@ -103,8 +133,8 @@ pub fn start(
         if plan.way == Way::Up {
             let sent = send(&socket, &plan, window);
             return Ok(FloodReport {
-                sent: sent.sent,
-                ..join()?
+                arrivals: join()?.arrivals,
+                ..sent
             });
         }
         while clock::now() < window.start {
@@ -114,8 +144,8 @@ pub fn start(
         }
         let received = receive(&socket, window);
         Ok(FloodReport {
-            sent: join()?.sent,
-            ..received
+            arrivals: received.arrivals,
+            ..join()?
         })
     })?;
     Ok(Running(client))
@@ -123,26 +153,39 @@ pub fn start(
 
 fn send(socket: &UdpSocket, plan: &FloodPlan, window: Window) -> FloodReport {
     let mut datagram = vec![0; plan.bytes.max(8)];
-    let spacing = 1e9 / f64::from(plan.per_second.max(1));
-    let mut sent = 0_u64;
-    clock::sleep_until(window.start);
-    loop {
-        let now = clock::now();
-        if now >= window.end {
-            return FloodReport {
-                sent,
-                arrivals: Vec::new(),
-            };
+    let step = Nanos(window.end.since(window.start).0 / plan.per_second.len().max(1) as u64);
+    let mut number = 0_u64;
+    let mut report = FloodReport {
+        sent: Vec::new(),
+        step,
+        arrivals: Vec::new(),
+    };
+    let mut start = window.start;
+    for per_second in &plan.per_second {
+        clock::sleep_until(start);
+        let before = number;
+        loop {
+            let now = clock::now();
+            if now >= start + step {
+                break;
+            }
+            // Small groups: a wake-up for each datagram would cost more than sending it. What cannot be sent in
+            // time is not made up for later.
+            let due = (now.since(start).secs() * f64::from(*per_second)) as u64;
+            let group = due
+                .saturating_sub(number - before)
+                .min(u64::from(*per_second) / 500 + 1);
+            for _ in 0..group {
+                datagram[..8].copy_from_slice(&number.to_le_bytes());
+                let _ = socket.send(&datagram);
+                number += 1;
+            }
+            clock::sleep_until(now + Nanos(200_000));
         }
-        // Small groups: a wake-up for each datagram would cost more than sending it.
-        let due = (now.since(window.start).0 as f64 / spacing) as u64;
-        while sent < due {
-            datagram[..8].copy_from_slice(&sent.to_le_bytes());
-            let _ = socket.send(&datagram);
-            sent += 1;
-        }
-        clock::sleep_until(now + Nanos(200_000));
+        report.sent.push(number - before);
+        start = start + step;
     }
+    report
 }
 
 fn receive(socket: &UdpSocket, window: Window) -> FloodReport {
@@ -156,5 +199,17 @@ fn receive(socket: &UdpSocket, window: Window) -> FloodReport {
             arrivals.push((u64::from_le_bytes(*number), clock::now()));
         }
     }
-    FloodReport { sent: 0, arrivals }
+    FloodReport {
+        sent: Vec::new(),
+        step: Nanos::ZERO,
+        arrivals,
+    }
+}
+
+fn empty() -> FloodReport {
+    FloodReport {
+        sent: Vec::new(),
+        step: Nanos::ZERO,
+        arrivals: Vec::new(),
+    }
 }
