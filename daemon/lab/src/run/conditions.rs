@@ -8,6 +8,7 @@ use crate::scenario::Scenario;
 use crate::time::Nanos;
 use crate::topology::Topology;
 use crate::traffic::bulk::BulkReport;
+use crate::traffic::quic;
 
 /// Most time between a frame's due time and its delivery, for 99 of 100.
 const MOST_LATENESS: Nanos = Nanos(1_000_000);
@@ -57,7 +58,9 @@ pub(super) fn condition_notes(
     emulator_cpu: u64,
     tunnel_drops: &[String],
 ) -> Vec<String> {
-    let mut notes = vec![format!(
+    let mut notes = Vec::new();
+    if !report.links.is_empty() {
+        notes.push(format!(
         "emulator: 99 of 100 frames within {:.2} ms of their time, mean {:.3} ms{}; {:.1} s of processor time, the \
          lab as a whole {:.1} s; steal {:.1} %",
         report.lateness.quantile(0.99).millis(),
@@ -70,7 +73,8 @@ pub(super) fn condition_notes(
         emulator_cpu as f64 / 1e9,
         strain.lab_cpu,
         strain.steal * 100.0
-    )];
+    ));
+    }
     notes.extend_from_slice(tunnel_drops);
     if report.send_failures > 0 {
         notes.push(format!(
@@ -101,10 +105,12 @@ pub(super) fn congestion_notes(reports: &[BulkReport], invalid: &mut Vec<String>
                 report.plan.flows
             ));
         }
-        notes.push(format!(
-            "{} flows ran {asked}, read back from the sockets at both ends",
-            report.flows.len()
-        ));
+        let flows = report.flows.len();
+        notes.push(if asked == quic::NAME {
+            format!("{flows} flows ran QUIC with quinn's own CUBIC")
+        } else {
+            format!("{flows} flows ran {asked}, read back from the sockets at both ends")
+        });
     }
     notes
 }

@@ -8,6 +8,7 @@ use crate::traffic::bulk::{self, BulkPlan, BulkReport};
 use crate::traffic::flood::{self, FloodPlan, FloodReport};
 use crate::traffic::page::{self, Page, PagePlan};
 use crate::traffic::probe::{self, ProbePlan, ProbeReport};
+use crate::traffic::quic;
 use crate::traffic::{Reach, Running, Window};
 
 /// Traffic of one reach (or of a neighbour).
@@ -63,8 +64,12 @@ impl Traffic {
             start: window.start + bulk.start,
             end: window.end,
         };
-        self.bulks
-            .push(bulk::start(from, to, reach.clone(), plan, window)?);
+        let start = if plan.congestion == quic::NAME {
+            quic::start
+        } else {
+            bulk::start
+        };
+        self.bulks.push(start(from, to, reach.clone(), plan, window)?);
         Ok(())
     }
 

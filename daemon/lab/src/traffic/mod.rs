@@ -4,6 +4,7 @@ pub mod bulk;
 pub mod flood;
 pub mod page;
 pub mod probe;
+pub mod quic;
 mod socket;
 
 use std::thread::JoinHandle;

@@ -124,6 +124,27 @@ pub(super) fn datagrams(reach: &Reach, port: u16) -> Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// A UDP socket that leaves over `reach`, connected to nobody.
+pub(super) fn unconnected(reach: &Reach) -> Result<UdpSocket> {
+    let open = || {
+        let socket = Socket::new(
+            Domain::for_address(SocketAddr::new(reach.target, 0)),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        bind_device(&socket, reach)?;
+        let any: IpAddr = match reach.target {
+            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        socket.bind(&SockAddr::from(SocketAddr::new(any, 0)))?;
+        roomy(&socket)?;
+        Ok(socket)
+    };
+    let socket = open().map_err(|error| failed("open a UDP socket", &error))?;
+    Ok(socket.into())
+}
+
 /// A UDP socket on a free port of this host's address `target`: answers come from where questions went to.
 pub(super) fn answering(target: IpAddr) -> Result<UdpSocket> {
     let open = || {
