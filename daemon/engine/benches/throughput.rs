@@ -10,6 +10,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use sennit_engine::buffer::Pool;
 use sennit_engine::crypto::{DirectionKey, Suite};
 use sennit_engine::ids::PathId;
 use sennit_engine::inner::offload::Segmentation;
@@ -67,6 +68,7 @@ fn engine(paths: usize) -> f64 {
     let mut pair = Pair::new(Mode::Speed, &vec![link; paths]);
     pair.count_only = true;
     pair.run(Duration::from_millis(100));
+    let mut pool = Pool::new();
     let mut sequence = 0u32;
     let mut template = super_segment();
     let started = Instant::now();
@@ -74,7 +76,7 @@ fn engine(paths: usize) -> f64 {
         for _ in 0..4 {
             template[24..28].copy_from_slice(&sequence.to_be_bytes());
             sequence = sequence.wrapping_add(SUPER_SEGMENT as u32);
-            let room = pair.pool.room(template.len());
+            let room = pool.room(template.len());
             room.extend_from_slice(&template);
             let packet = room.split().freeze();
             let header = VirtioHeader {

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use sennit_engine::buffer::Pool;
 use sennit_engine::event::Event;
 use sennit_engine::handshake::PrivateKey;
 use sennit_engine::ids::{ClientId, NetworkPath, SocketId, WanId};
@@ -42,7 +41,6 @@ pub(crate) struct Pair {
     /// Instead of keeping what arrives, only its bytes are counted.
     pub(crate) count_only: bool,
     pub(crate) delivered_bytes: usize,
-    pub(crate) pool: Pool,
 }
 
 pub(crate) fn wan_address(wan: u16) -> SocketAddr {
@@ -107,7 +105,6 @@ impl Pair {
             sent: vec![0; links.len()],
             count_only: false,
             delivered_bytes: 0,
-            pool: Pool::new(),
         }
     }
 
