@@ -250,6 +250,34 @@ fn settings_change_while_running_and_are_kept() {
 }
 
 #[test]
+fn a_server_that_does_not_know_us_and_a_missing_wan_are_explained() {
+    let Some(bond) = Bond::new() else { return };
+    bond.configure("");
+    // Another key than the one that the server knows.
+    std::fs::remove_file(bond.client_home.path("key")).unwrap();
+    bond.client_home.key();
+    let _server = bond.start_server();
+    let mut client = bond.start_client();
+    let line = client.wait_for("the server does not answer");
+    assert!(line.contains("hint: ") && line.contains("public key"), "{line}");
+    let check = bond.client_home.sennit(&["check"]);
+    assert_eq!(check.status.code(), Some(3));
+    let found = String::from_utf8(check.stdout).unwrap();
+    assert!(
+        found.contains("problem  the server does not answer over WAN w1"),
+        "{found}"
+    );
+    client.kill();
+
+    for number in [1, 2] {
+        bond.client.run(&format!("ip link del w{number}"));
+    }
+    let mut client = bond.start_client();
+    let line = client.wait_for("no WAN can be used");
+    assert!(line.contains("hint: ip route show default"), "{line}");
+}
+
+#[test]
 fn down_leaves_nothing_behind() {
     let Some(bond) = Bond::new() else { return };
     bond.client.run("sysctl -qw net.ipv4.conf.all.rp_filter=1");
@@ -284,8 +312,11 @@ fn down_leaves_nothing_behind() {
     assert_eq!(offloads(), offloads_before);
 }
 
-/// All that a daemon could have changed.
+/// All that a daemon could have changed, once the kernel has made up its mind about its own addresses.
 fn picture(namespace: &common::Namespace) -> String {
+    wait("no address is tentative", || {
+        !namespace.run("ip addr show").contains("tentative")
+    });
     let mut picture = String::new();
     for line in [
         "ip link show",

@@ -31,6 +31,8 @@ use crate::{Error, Result};
 const RESOLVE_FIRST: Duration = Duration::from_secs(5);
 /// How often names are asked for again while the server does not answer.
 const RESOLVE_EVERY: Duration = Duration::from_secs(15);
+/// How long the server may be silent before that is explained.
+const EXPLAIN_AFTER: Duration = Duration::from_secs(8);
 /// How long the server may be silent before traffic goes out directly, where that is allowed.
 const FALLBACK_AFTER: Duration = Duration::from_secs(5);
 
@@ -50,6 +52,7 @@ struct Client {
     connected: bool,
     /// When the connection was lost, or the program started.
     silent_since: Instant,
+    explained: bool,
     events: EventLog,
     suspicions: Suspicions,
     throughput: Throughput,
@@ -90,6 +93,7 @@ pub(super) async fn run(
         resolve_at: Instant::now(),
         connected: false,
         silent_since: Instant::now(),
+        explained: false,
         events: EventLog::new(),
         suspicions: Suspicions::default(),
         throughput: Throughput::default(),
@@ -262,7 +266,34 @@ impl Client {
         }
     }
 
+    /// Says once what a person could do about a silence that lasts.
+    fn explain_silence(&mut self) {
+        if self.connected || self.config.server.is_none() || self.explained {
+            return;
+        }
+        if self.silent_since.elapsed() < EXPLAIN_AFTER {
+            return;
+        }
+        self.explained = true;
+        if self.wans.used.values().any(|wan| wan.obstacle.is_none()) {
+            warn!(
+                "the server does not answer (hint: on the server run sennit check; does a firewall let its UDP port \
+                 in? does each end know the other one's public key? sennit pubkey prints it)"
+            );
+        } else if self.servers.is_empty() {
+            warn!(
+                "the server's name is not resolved (hint: check server.address, and the name servers of this machine)"
+            );
+        } else {
+            warn!(
+                "no WAN can be used (hint: ip route show default lists the interfaces that could be; sennit wan says \
+                 what each of them lacks)"
+            );
+        }
+    }
+
     async fn handle_tick(&mut self) {
+        self.explain_silence();
         if let Some(server) = &self.config.server
             && !self.connected
             && Instant::now() >= self.resolve_at
@@ -290,12 +321,6 @@ impl Client {
     fn handle_resolved(&mut self, found: Vec<SocketAddr>) {
         let Some(server) = &self.config.server else { return };
         if found.is_empty() {
-            if self.servers.is_empty() {
-                warn!(
-                    host = server.address.host,
-                    "the server's name is not resolved; trying again"
-                );
-            }
             return;
         }
         self.resolver.keep(&server.address, &found);
@@ -328,6 +353,7 @@ impl Client {
             Event::Disconnected => {
                 self.connected = false;
                 self.silent_since = Instant::now();
+                self.explained = false;
                 self.resolve_at = Instant::now();
                 warn!("the server does not answer on any WAN; trying again");
                 self.events.add("disconnected", json!({}));
