@@ -106,7 +106,10 @@ impl Session {
             self.write_data(now, index, out, end, &mut carried);
             eliciting |= out.len() > before;
             if out.len() == before {
-                self.paths[index].app_limited = true;
+                // It could send and has nothing to: what is on its way does not show what the path can do.
+                let path = &mut self.paths[index];
+                path.app_limited = true;
+                path.sent.on_app_limited();
             }
         }
         if out.len() == body && first {
