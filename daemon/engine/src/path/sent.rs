@@ -250,6 +250,14 @@ impl<T: Clone> SentPackets<T> {
             .map(|(_, slot)| slot.sent)
     }
 
+    /// Whether no more than `count` packets wait for an answer.
+    pub fn has_at_most(&self, count: usize) -> bool {
+        self.open()
+            .filter(|(_, slot)| slot.ack_eliciting)
+            .nth(count)
+            .is_none()
+    }
+
     /// Shows every packet with contents of which no acknowledgement came, oldest first.
     pub fn for_each_unacknowledged(&self, mut show: impl FnMut(u64, Instant, &T)) {
         for (number, slot) in self.open() {

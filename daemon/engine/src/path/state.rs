@@ -79,6 +79,11 @@ pub struct PathState {
     stall_at: Instant,
     last_sent: Instant,
     last_answer: Instant,
+    /// A silence that may be the loss of a single packet: when the oldest unanswered packet left, and when the path was
+    /// asked about it.
+    asked: Option<(Instant, Instant)>,
+    /// The question has not left yet.
+    asks: bool,
 }
 
 impl PathState {
@@ -99,6 +104,8 @@ impl PathState {
             stall_at: Instant::ZERO,
             last_sent: now,
             last_answer: now,
+            asked: None,
+            asks: false,
         }
     }
 
@@ -165,6 +172,29 @@ impl PathState {
                 self.change(now, Condition::Active, why)
             }
         }
+    }
+
+    /// With only one or two packets unanswered (`few`), a silence is more likely their loss than the path's death: then a
+    /// probe asks, and only if that stays unanswered too, the path is suspect. True once for each silence: what is
+    /// unanswered should be copied elsewhere already. Call before [`Self::on_silence`].
+    pub fn asks_first(
+        &mut self,
+        now: Instant,
+        oldest: Option<Instant>,
+        few: bool,
+        rtt: &RttEstimator,
+        max_ack_delay: Duration,
+    ) -> bool {
+        let Some(oldest) = oldest.filter(|_| few && self.condition == Condition::Active) else {
+            return false;
+        };
+        let known = self.asked.is_some_and(|(of, _)| of == oldest);
+        if known || now < self.suspect_at(Some(oldest), rtt, max_ack_delay) {
+            return false;
+        }
+        self.asked = Some((oldest, now));
+        self.asks = true;
+        true
     }
 
     /// Judges the silence; call after acknowledgements were taken in, and at [`Self::deadline`]. `oldest` is when the
@@ -265,7 +295,7 @@ impl PathState {
                 self.suspect_probes += 1;
                 self.next_probe = now + (rtt.smoothed() / 2).clamp(Duration::from_millis(10), FIRST_PROBE);
             }
-            Condition::Active => {}
+            Condition::Active => self.asks = false,
         }
     }
 
@@ -317,6 +347,7 @@ impl PathState {
     fn probe_at(&self) -> Option<Instant> {
         match self.condition {
             _ if self.link_gone => None,
+            Condition::Active if self.asks => self.asked.map(|(_, at)| at),
             Condition::Active if self.metered => Some(self.last_sent + IDLE_PROBE_METERED),
             Condition::Active => Some(self.last_sent + IDLE_PROBE),
             _ => Some(self.next_probe),
@@ -334,14 +365,20 @@ impl PathState {
             // What was sent before the last answer and is not lost yet was overtaken, or is about to be lost: the path
             // lives, so that the clock starts again with the answer.
             let floor = self.last_answer + (rtt.variation() * 4).max(LEAST_SLACK) + max_ack_delay;
-            (oldest + self.tolerance(rtt, max_ack_delay)).max(floor)
+            let tolerance = self.tolerance(rtt, max_ack_delay);
+            let answer = match self.asked {
+                Some((of, at)) if of == oldest => at + tolerance,
+                _ => Instant::ZERO,
+            };
+            (oldest + tolerance).max(floor).max(answer)
         })
     }
 
     fn down_at(&self, rtt: &RttEstimator, max_ack_delay: Duration) -> Instant {
-        let twice = 2 * self.tolerance(rtt, max_ack_delay);
-        let silent_since = self.last_answer.min(self.since);
-        (silent_since + twice.max(LEAST_SILENCE)).max(self.since + self.tolerance(rtt, max_ack_delay))
+        let tolerance = self.tolerance(rtt, max_ack_delay);
+        // An idle path had nothing to answer: its last answer may be old.
+        let silent_since = self.last_answer.max(self.since - tolerance).min(self.since);
+        (silent_since + (2 * tolerance).max(LEAST_SILENCE)).max(self.since + tolerance)
     }
 
     /// A validating answer must come within this.
@@ -385,6 +422,8 @@ impl PathState {
             self.since = now;
         }
         self.answers = 0;
+        self.asked = None;
+        self.asks = false;
         Some(Change { from, to, why })
     }
 }

@@ -17,6 +17,9 @@ const SKEW_MARGIN: Duration = Duration::from_millis(4);
 /// Longest time that a hole is worth: far under Linux's shortest retransmission time-out.
 const LONGEST_HOLD: Duration = Duration::from_millis(150);
 
+/// So few unanswered packets may all be lost by chance.
+const FEW: usize = 2;
+
 impl Session {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
@@ -26,6 +29,11 @@ impl Session {
         for index in 0..self.paths.len() {
             self.detect_losses(now, index);
             let oldest = self.paths[index].sent.oldest_unacknowledged();
+            let path = &mut self.paths[index];
+            let few = path.sent.has_at_most(FEW);
+            if path.state.asks_first(now, oldest, few, &path.rtt, MAX_ACK_DELAY) {
+                self.copy_unanswered(index);
+            }
             let path = &mut self.paths[index];
             let silent = path.state.on_silence(now, oldest, &path.rtt, MAX_ACK_DELAY);
             let trusted = path.state.regain_trust(now);
@@ -113,12 +121,7 @@ impl Session {
         match change.to {
             Condition::Suspect => {
                 path.counters.suspicions += 1;
-                let store = &mut self.store;
-                path.sent.for_each_unacknowledged(|_, _, carried| {
-                    for piece in &carried.pieces {
-                        store.suspect(*piece);
-                    }
-                });
+                self.copy_unanswered(index);
             }
             Condition::Down => {
                 path.counters.deaths += 1;
@@ -137,6 +140,16 @@ impl Session {
             why: change.why,
         });
         self.update_bulk_target();
+    }
+
+    /// What is in flight on a path is sent over another one as well.
+    fn copy_unanswered(&mut self, index: usize) {
+        let store = &mut self.store;
+        self.paths[index].sent.for_each_unacknowledged(|_, _, carried| {
+            for piece in &carried.pieces {
+                store.suspect(*piece);
+            }
+        });
     }
 
     pub(super) fn hint_is_due(&self, now: Instant) -> bool {
