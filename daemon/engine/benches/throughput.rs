@@ -4,6 +4,7 @@
 //! nothing else.
 
 #![allow(clippy::print_stdout)]
+#![allow(dead_code, reason = "what it shares with the tests has more than it uses")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -96,3 +96,16 @@ fn an_outage_of_everything_is_survived() {
     pair.at_server.clear();
     assert_eq!(deliver(&mut pair, 20, 500).len(), 20);
 }
+
+#[test]
+fn a_goodbye_is_said_once_on_each_path() {
+    let mut pair = connected(Mode::Speed, &[GOOD, GOOD]);
+    pair.sent = vec![0; 2];
+    pair.client.close(pair.now);
+    pair.run(Duration::from_millis(500));
+    assert!(
+        pair.sent.iter().all(|sent| (1..10).contains(sent)),
+        "{:?}",
+        pair.sent
+    );
+}

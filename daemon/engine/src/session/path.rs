@@ -80,6 +80,8 @@ pub(super) struct Path {
     pub(super) gap_news: bool,
     /// Bytes received at the last look, and when, for the rate at which the peer sends.
     pub(super) received_at_look: (u64, Instant),
+    /// It has told the other end that this one leaves.
+    pub(super) closed: bool,
     /// It could have sent and had nothing: rate samples say what was offered, not what the path can do.
     pub(super) app_limited: bool,
     pub(super) counters: PathCounters,
@@ -132,6 +134,7 @@ impl Path {
             status_number: 0,
             status_wanted: side == Side::Client,
             status_unconfirmed: side == Side::Client,
+            closed: false,
             gap_news: false,
             received_at_look: (0, now),
             app_limited: true,

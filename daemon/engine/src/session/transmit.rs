@@ -153,7 +153,8 @@ impl Session {
         carried: &mut Carried,
     ) -> bool {
         let mut eliciting = false;
-        if self.closing {
+        if self.closing && !self.paths[index].closed {
+            self.paths[index].closed = true;
             frame::write_close(out, 0);
             let change = self.paths[index].state.on_link_gone(now);
             self.changed(now, index, change);
