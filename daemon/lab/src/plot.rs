@@ -117,9 +117,14 @@ fn round_trips(entry: &Entry, name: &str) -> Option<String> {
 
 /// What the sending end of a bond knew of its paths over time.
 fn knowledge(entry: &Entry, name: &str) -> Vec<(String, Option<String>)> {
-    // A status has rates in bit/s.
-    const KNOWN: [(&str, &str, f64); 5] = [
-        ("rate_up", "Mbit/s", 1e-6),
+    // A status has rates in bit/s, and names them by their direction at both ends.
+    let rate = if entry.variant.way == Way::Up {
+        "rate_up"
+    } else {
+        "rate_down"
+    };
+    let known: [(&str, &str, f64); 5] = [
+        (rate, "Mbit/s", 1e-6),
         ("queue_ms", "ms", 1.0),
         ("rtt_ms", "ms", 1.0),
         ("in_flight", "KB", 1e-3),
@@ -136,7 +141,7 @@ fn knowledge(entry: &Entry, name: &str) -> Vec<(String, Option<String>)> {
         .map(|snapshot| snapshot.paths(side).len())
         .max()
         .unwrap_or(0);
-    KNOWN
+    known
         .iter()
         .map(|(key, unit, factor)| {
             let lines: Vec<Line> = (0..paths)

@@ -6,7 +6,7 @@ use super::{Started, status};
 use crate::measure::Measures;
 use crate::scenario::Side;
 
-/// Counters of one end.
+/// Counters of one end; copies, repairs and what was sent in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     sent: f64,
@@ -52,7 +52,7 @@ impl Snapshot {
             ..Counters::default()
         };
         for path in paths(status) {
-            counters.sent += number(&path["sent"]);
+            counters.sent += number(&path["sent_bytes"]);
             counters.copies += number(&path["copies"]);
             counters.repairs += number(&path["repairs"]);
             counters.suspicions += number(&path["suspicions"]);
