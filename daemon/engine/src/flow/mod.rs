@@ -174,6 +174,11 @@ impl FlowQueues {
         self.bytes
     }
 
+    /// Packets that wait.
+    pub fn waiting_packets(&self) -> u64 {
+        self.packets
+    }
+
     /// Flows that have something waiting.
     pub fn backlogged_flows(&self) -> usize {
         self.new.len() + self.old.len()

@@ -133,7 +133,14 @@ impl Session {
 
     /// The peer begins anew: numbers, orders and paths are forgotten. Settings and counters stay.
     pub(crate) fn restart(&mut self, now: Instant) {
-        self.keys = None;
+        self.heard_at = now;
+        // Before the first connection nothing was sent: what waits can go as it is.
+        if self.keys.take().is_none() {
+            return;
+        }
+        let statistics = self.queues.statistics();
+        self.dropped += statistics.dropped_by_delay + statistics.dropped_by_limit;
+        self.dropped += self.store.abandoned() + self.queues.waiting_packets();
         self.old_keys = None;
         self.paths.clear();
         self.peer_clock = PeerClock::new();
@@ -141,7 +148,6 @@ impl Session {
         self.compressor = Compressor::new(self.random.next_u64());
         self.resequencer = Resequencer::new(self.random.next_u64());
         self.store = Store::default();
-        self.heard_at = now;
     }
 
     pub(crate) fn has_keys(&self) -> bool {
