@@ -98,6 +98,8 @@ pub struct FlowReport {
     pub longest_gap: f64,
     /// When it began, seconds.
     pub longest_gap_at: f64,
+    /// Gaps of 15 ms and more: when they began, seconds, and their length, milliseconds.
+    pub gaps: Vec<(f64, f64)>,
     /// When a transfer was through, seconds after its start.
     pub completed: Option<f64>,
     /// When 10 MB were through, seconds after its start.
@@ -290,6 +292,14 @@ impl Report {
         } else {
             0.0
         }
+    }
+
+    /// The longest gap of a flow that began between two times in seconds; milliseconds.
+    pub fn gap_between(&self, flow: usize, from: f64, to: f64) -> f64 {
+        (self.flows[flow].gaps.iter())
+            .filter(|(at, _)| (from..to).contains(at))
+            .map(|(_, length)| *length)
+            .fold(0.0, f64::max)
     }
 
     /// Mean goodput of a flow in Mbit/s between two times in whole seconds.
@@ -491,6 +501,9 @@ fn flow_report(world: &World, number: usize, end: Instant) -> FlowReport {
         undone: counters.undone,
         longest_gap: milliseconds(counters.longest_gap),
         longest_gap_at: seconds(counters.longest_gap_at),
+        gaps: (counters.gaps.iter())
+            .map(|(at, length)| (seconds(*at), milliseconds(*length)))
+            .collect(),
         completed: counters.completed.map(|at| at.since(start).as_secs_f64()),
         ten_megabytes: counters.ten_megabytes.map(|at| at.since(start).as_secs_f64()),
         latency: [

@@ -372,6 +372,8 @@ pub struct Setup {
     pub clear_from: Duration,
     /// No loss, no death, no reordering at all: the bond must bring everything in order.
     pub fair: bool,
+    /// Loss and delay variation are such that no path may be taken for dead, and few may be suspected.
+    pub calm: bool,
     /// At all times at least one link passes packets both ways, and no end restarts: nothing may be lost.
     pub survivable: bool,
 }
@@ -399,6 +401,7 @@ impl Setup {
             actions: Vec::new(),
             clear_from: Duration::ZERO,
             fair: false,
+            calm: true,
             survivable: true,
         }
     }

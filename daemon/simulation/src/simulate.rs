@@ -6,7 +6,7 @@ use std::time::Duration;
 use sennit_engine::settings::Mode;
 use sennit_engine::time::Instant;
 
-use crate::invariants::Watch;
+use crate::invariants::{Idle, Watch};
 use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::setup::{Setup, Side};
@@ -90,14 +90,19 @@ fn run(
             .map(|link| link.statistics().offered)
             .sum()
     };
-    let before = offered(&world);
+    let begun = offered(&world);
+    let before = Side::BOTH.map(|side| world.knowledge(side));
     world.run(Instant::ZERO + length + drain + QUIET, &mut sampled);
     if let Some(error) = failure {
         return Err(error);
     }
     report.violations = world.take_violations();
-    let idle = (offered(&world) - before, QUIET);
-    report.violations.extend(watch.judge(&world, &at_end, idle));
+    let idle = Idle {
+        datagrams: offered(&world) - begun,
+        time: QUIET,
+        before,
+    };
+    report.violations.extend(watch.judge(&world, &at_end, &idle));
     report.hash = world.hash();
     report.finish(&world);
     Ok((world, report))

@@ -211,6 +211,7 @@ fn weather(seed: u64) -> Setup {
     }
     something_done(&mut dice, &mut setup);
     setup.clear_from = Duration::from_secs_f64(STORM);
+    setup.calm = false;
     let dead = setup
         .wans
         .iter()

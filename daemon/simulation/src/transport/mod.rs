@@ -64,6 +64,8 @@ pub struct FlowCounters {
     pub longest_gap: Duration,
     /// When that began.
     pub longest_gap_at: Instant,
+    /// All gaps of 15 ms and more, as begin and length; the first thousand.
+    pub gaps: Vec<(Instant, Duration)>,
     /// When a flow of limited length was through.
     pub completed: Option<Instant>,
     /// When the flow had delivered 10 MB.
@@ -72,9 +74,14 @@ pub struct FlowCounters {
     pub latency: Histogram,
     /// Congestion window of the sender, in bytes.
     pub window: u64,
+    /// Bytes that the sender has sent and not seen acknowledged.
+    pub outstanding: u64,
     /// What no network may do: damaged data, invented data.
     pub violations: Vec<String>,
 }
+
+const NOTED_GAP: Duration = Duration::from_millis(15);
+const NOTED_GAPS: usize = 1000;
 
 /// Deliveries over time: goodput and the longest gap.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +90,7 @@ pub struct Deliveries {
     series: Vec<u64>,
     last: Option<Instant>,
     longest: (Duration, Instant),
+    gaps: Vec<(Instant, Duration)>,
     ten_megabytes: Option<Instant>,
 }
 
@@ -96,7 +104,11 @@ impl Deliveries {
         }
         self.series[slot] += bytes;
         if let Some(last) = self.last {
-            self.longest = self.longest.max((now.since(last), last));
+            let gap = now.since(last);
+            self.longest = self.longest.max((gap, last));
+            if gap >= NOTED_GAP && self.gaps.len() < NOTED_GAPS {
+                self.gaps.push((last, gap));
+            }
         }
         self.last = Some(now);
         if self.total >= 10_000_000 && self.ten_megabytes.is_none() {
@@ -113,6 +125,7 @@ impl Deliveries {
         counters.delivered += self.total;
         counters.series.clone_from(&self.series);
         (counters.longest_gap, counters.longest_gap_at) = self.longest;
+        counters.gaps.clone_from(&self.gaps);
         counters.ten_megabytes = self.ten_megabytes;
     }
 }

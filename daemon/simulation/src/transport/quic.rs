@@ -379,6 +379,7 @@ impl End for QuicSender {
         counters.timeouts += self.counters.timeouts;
         counters.reductions += self.counters.reductions;
         counters.window = self.control.window();
+        counters.outstanding = self.in_flight + self.again.iter().map(|(_, length)| length).sum::<u64>();
         counters
             .violations
             .extend(self.counters.violations.iter().cloned());

@@ -572,6 +572,7 @@ impl End for Sender {
         counters.reductions += self.counters.reductions;
         counters.undone += self.counters.undone;
         counters.window = self.control.window();
+        counters.outstanding = self.next - self.acknowledged;
         counters
             .violations
             .extend(self.counters.violations.iter().cloned());
