@@ -248,7 +248,7 @@ impl Session {
         self.scheduler = scheduler::create(mode);
         for path in &mut self.paths {
             path.copies.clear();
-            path.status_changed(now);
+            path.status_changed();
         }
     }
 

@@ -154,12 +154,12 @@ impl Path {
         self.pacer.set_limit(now, limit);
         self.congestion.set_limit(limit);
         if side == Side::Client {
-            self.status_changed(now);
+            self.status_changed();
         }
     }
 
     /// The server must be told again what the user wants of this WAN.
-    pub(super) fn status_changed(&mut self, _now: Instant) {
+    pub(super) fn status_changed(&mut self) {
         self.status_number = self.status_number.wrapping_add(1);
         self.status_wanted = true;
         self.status_unconfirmed = true;

@@ -152,7 +152,7 @@ impl Session {
         if self.side == Side::Client {
             return;
         }
-        let challenge = self.challenge(now, index);
+        let challenge = self.challenge();
         let path = &mut self.paths[index];
         if path.moving.as_ref().is_none_or(|known| known.network != network) {
             path.moving = Some(Move {

@@ -165,7 +165,7 @@ impl Session {
         {
             let challenge = match self.paths[index].challenge {
                 Some(challenge) => challenge,
-                None => self.challenge(now, index),
+                None => self.challenge(),
             };
             self.paths[index].challenge = Some(challenge);
             let path = &mut self.paths[index];
@@ -448,7 +448,7 @@ impl Session {
     }
 
     /// Eight bytes that only the other end can know.
-    pub(super) fn challenge(&mut self, _now: Instant, _index: usize) -> [u8; 8] {
+    pub(super) fn challenge(&mut self) -> [u8; 8] {
         self.random.next_u64().to_be_bytes()
     }
 
