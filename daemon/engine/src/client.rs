@@ -161,9 +161,9 @@ impl Client {
     }
 
     /// Changes how packets are spread, on both ends.
-    pub fn set_mode(&mut self, now: Instant, mode: Mode) {
+    pub fn set_mode(&mut self, mode: Mode) {
         self.config.mode = mode;
-        self.session.set_mode(now, mode);
+        self.session.set_mode(mode);
     }
 
     /// A packet entered the tunnel.

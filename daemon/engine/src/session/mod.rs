@@ -240,7 +240,7 @@ impl Session {
     }
 
     /// Changes how packets are spread; the client tells the server by the status of its WANs.
-    pub(crate) fn set_mode(&mut self, now: Instant, mode: Mode) {
+    pub(crate) fn set_mode(&mut self, mode: Mode) {
         if self.mode == mode {
             return;
         }

@@ -340,7 +340,7 @@ impl Session {
                 metered: status.metered,
             };
             path.set_settings(now, Side::Server, settings);
-            self.set_mode(now, status.mode);
+            self.set_mode(status.mode);
         }
     }
 

@@ -203,9 +203,9 @@ impl Client {
     /// First steps, and again after the server has been exchanged in the configuration.
     fn begin(&mut self) {
         let mode = engine_mode(self.saved.mode(&self.config));
-        self.data.engine(move |engine, now| {
+        self.data.engine(move |engine, _| {
             if let Some(engine) = engine {
-                engine.set_mode(now, mode);
+                engine.set_mode(mode);
             }
         });
         match &self.config.server {
@@ -439,9 +439,9 @@ impl Client {
             Request::Mode { mode } => {
                 self.saved.set_mode(&self.config, mode)?;
                 let engine_mode = engine_mode(mode);
-                self.data.engine(move |engine, now| {
+                self.data.engine(move |engine, _| {
                     if let Some(engine) = engine {
-                        engine.set_mode(now, engine_mode);
+                        engine.set_mode(engine_mode);
                     }
                 });
                 info!(mode = mode.name(), "mode changed");

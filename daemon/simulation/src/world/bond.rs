@@ -137,7 +137,7 @@ impl TunnelEnd for ClientEnd {
 
     fn act(&mut self, now: Instant, action: &Action) {
         match *action {
-            Action::Mode(mode) => self.client.set_mode(now, mode),
+            Action::Mode(mode) => self.client.set_mode(mode),
             Action::Settings(wan, settings) => {
                 self.settings[wan] = settings;
                 self.client
