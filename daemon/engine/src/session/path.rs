@@ -186,11 +186,17 @@ impl Path {
 
     /// As the scheduler sees it.
     pub(super) fn view(&self) -> PathView {
+        // The queue that was measured last is gone when nothing is in flight: without this a path that was left because
+        // of its queue would be left for ever.
+        let one_way = match self.sent.in_flight() {
+            0 => self.delay.base(),
+            _ => self.delay.smoothed(),
+        };
         PathView {
             wan: self.wan,
             priority: self.settings.priority,
             usable: self.is_usable(),
-            one_way: self.delay.smoothed().unwrap_or(0),
+            one_way: one_way.unwrap_or(0),
             rate: self.rate(),
         }
     }
