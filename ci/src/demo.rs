@@ -1,5 +1,5 @@
-//! `ci demo`: from nothing to a booted image. Sets the machine up, makes the miniature, builds the Raspberry Pi image of it,
-//! boots it in QEMU and shows `sennit` running in it.
+//! `ci demo`: from nothing to a booted image that bonds. Sets the machine up, makes the miniature, builds the Raspberry Pi
+//! image of it, boots it in QEMU, and unplugs one of its two WANs while a transfer runs through the bond.
 
 use std::time::Instant;
 
@@ -25,11 +25,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         &format!("builder build --device {device} --source miniature"),
         &mut builder::command(&["build", "--device", device, "--source", "miniature"]),
     )?;
+    let mut boot = vec!["boot", device, "--source", "miniature"];
+    let root = rustix::process::geteuid().is_root();
+    if root {
+        boot.push("--bond");
+    }
     step(
-        &format!("builder boot {device} --source miniature"),
-        &mut builder::command(&["boot", device, "--source", "miniature"]),
+        &format!("builder {}", boot.join(" ")),
+        &mut builder::command(&boot),
     )?;
     say("");
+    if !root {
+        say("Only root can make the WANs that the image's bond is tried with:");
+        say("");
+        say(&format!(
+            "    sudo env \"PATH=$PATH\" target/release/builder boot {device} --source miniature --bond"
+        ));
+        say("");
+    }
     say(&format!(
         "Done in {:.0} s. The image and its notes lie in images/miniature/{device}/",
         start.elapsed().as_secs_f64()

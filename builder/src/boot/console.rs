@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::probe::{self, Findings};
+use super::probe::{self, Answer, Findings};
 
 /// What the console says when it can be woken.
 const ACTIVATION: &str = "Please press Enter to activate this console";
@@ -161,6 +161,18 @@ impl Console {
             Phase::Resting(until) if now >= until => self.send_probe(now),
             Phase::Resting(until) => Step::Wait(until),
         }
+    }
+
+    /// What to type so that a router that is up runs these commands; its answer comes by [`Console::answer`].
+    pub(super) fn ask(&mut self, commands: &str) -> String {
+        self.round += 1;
+        self.answer = self.text.len();
+        probe::typed(self.round, commands)
+    }
+
+    /// The whole answer to what was asked last.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        Answer::of(&plain(&self.text[self.answer..]), self.round)
     }
 
     fn send_probe(&mut self, now: Duration) -> Step {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::bond::WANS;
 use super::disk::BootLoader;
 use crate::{Error, Result};
 
@@ -176,9 +177,11 @@ pub(super) struct Files<'a> {
     pub firmware: Option<(&'a Utf8Path, &'a Utf8Path)>,
     /// QEMU writes all console output to it.
     pub console_log: &'a Utf8Path,
+    /// With a socket for QEMU's control there are two network cards more: the TAP devices of the WANs.
+    pub control: Option<&'a Utf8Path>,
 }
 
-/// QEMU's arguments. Console on stdin and stdout, two network cards that reach nothing outside.
+/// QEMU's arguments. Console on stdin and stdout, network cards that reach nothing outside.
 pub(super) fn arguments(machine: Machine, kvm: bool, files: &Files<'_>) -> Vec<OsString> {
     let mut list: Vec<String> = Vec::new();
     let mut add = |option: &str, value: String| list.extend([option.to_owned(), value]);
@@ -219,10 +222,29 @@ pub(super) fn arguments(machine: Machine, kvm: bool, files: &Files<'_>) -> Vec<O
         ),
     );
     add("-device", "virtio-blk-pci,drive=disk,bootindex=0".into());
-    for card in ["port0", "port1"] {
+    // The first card is the LAN. No option ROM: it would try to boot from the network.
+    let cut_off: &[&str] = if files.control.is_some() {
+        &["port0"]
+    } else {
+        &["port0", "port1"]
+    };
+    for card in cut_off {
         add("-netdev", format!("user,id={card},restrict=on"));
-        // No option ROM: it would try to boot from the network.
         add("-device", format!("virtio-net-pci,netdev={card},romfile="));
+    }
+    if let Some(control) = files.control {
+        for wan in &WANS {
+            let (name, mac) = (wan.name, wan.mac);
+            add(
+                "-netdev",
+                format!("tap,id={name},ifname={name},script=no,downscript=no"),
+            );
+            add(
+                "-device",
+                format!("virtio-net-pci,netdev={name},mac={mac},romfile="),
+            );
+        }
+        add("-qmp", format!("unix:{},server=on,wait=off", escaped(control)));
     }
     add("-device", "virtio-rng-pci".into());
     let log = escaped(files.console_log);
@@ -287,6 +309,7 @@ mod tests {
             disk: "/tmp/a,b.img".into(),
             firmware: None,
             console_log: "/tmp/log".into(),
+            control: None,
         };
         let text = format!("{:?}", arguments(Machine::X86_64, false, &files));
         assert_eq!(text.matches("\"-netdev\"").count(), 2);

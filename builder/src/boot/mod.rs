@@ -9,8 +9,10 @@
 //! | `machine` | QEMU's name, firmware and arguments |
 //! | `console` | the conversation, without I/O |
 //! | `probe` | what is asked, and how answers read |
+//! | `bond` | two WANs to a server outside, one of which is cut during a transfer |
 //! | `terminal` | the user's own terminal as the console |
 
+mod bond;
 mod console;
 mod disk;
 mod machine;
@@ -27,9 +29,12 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+pub use self::bond::{Bonded, allowed as may_bond};
+use self::bond::Outside;
 use self::console::{Console, Step};
 pub use self::disk::BootLoader;
 pub use self::machine::Machine;
+use self::probe::Answer;
 pub use self::probe::Findings;
 use self::terminal::RawTerminal;
 use crate::error::Exit;
@@ -52,6 +57,8 @@ pub struct Request {
     pub kvm: bool,
     /// After success, connect this terminal to the router's console until Ctrl-].
     pub keep: bool,
+    /// Try the bond, with this machine's own `sennit` as the server outside.
+    pub bond: Option<Utf8PathBuf>,
     /// Where the console log and temporary files go.
     pub work: Utf8PathBuf,
 }
@@ -63,6 +70,8 @@ pub struct Booted {
     pub loader: BootLoader,
     /// What it said about itself.
     pub findings: Findings,
+    /// How its bond did, if it was tried.
+    pub bonded: Option<Bonded>,
     /// From the start of QEMU to the last finding.
     pub took: Duration,
     /// All that its console said.
@@ -100,6 +109,11 @@ pub async fn run(request: &Request, report: &Report) -> Result<Booted> {
     if let Some((_, template)) = &setup.firmware {
         std::fs::copy(template, &variables).map_err(|error| Error::io("copy", template, error))?;
     }
+    let mut outside = match &request.bond {
+        Some(sennit) => Some(Outside::new(sennit, &request.work.join("server.log")).await?),
+        None => None,
+    };
+    let control = outside.as_ref().map(Outside::control);
     let console_log = request.work.join("console.log");
     let error_log = temporary_path.join("qemu.log");
     let arguments = machine::arguments(
@@ -112,10 +126,15 @@ pub async fn run(request: &Request, report: &Report) -> Result<Booted> {
                 .as_ref()
                 .map(|(code, _)| (code.as_path(), variables.as_path())),
             console_log: &console_log,
+            control: control.as_deref(),
         },
     );
     let errors = File::create(&error_log).map_err(|error| Error::io("create", &error_log, error))?;
-    let mut child = Command::new(&setup.program)
+    let mut command = match &outside {
+        Some(outside) => outside.command(&setup.program),
+        None => Command::new(&setup.program),
+    };
+    let mut child = command
         .args(arguments)
         .env("TMPDIR", temporary_path)
         .stdin(Stdio::piped())
@@ -146,10 +165,20 @@ pub async fn run(request: &Request, report: &Report) -> Result<Booted> {
             ));
         }
     };
+    let took = start.elapsed();
+    let bonded = match (&mut outside, &control) {
+        (Some(outside), Some(control)) => Some(
+            bond::attempt(&mut virtual_router, outside, control, report)
+                .await
+                .map_err(|error| error.hint(format!("the router's console: {console_log}")))?,
+        ),
+        _ => None,
+    };
     let booted = Booted {
         loader,
         findings,
-        took: start.elapsed(),
+        bonded,
+        took,
         console_log,
     };
     if request.keep {
@@ -219,6 +248,54 @@ impl Router {
                 Ok(Ok(0) | Err(_)) => std::future::pending::<()>().await,
                 Ok(Ok(read)) => self.console.handle_output(&buffer[..read]),
                 Err(_elapsed) => {}
+            }
+        }
+    }
+
+    /// Lets a router that is up run commands, and waits for its answer.
+    async fn ask(&mut self, commands: &str, patience: Duration) -> Result<Answer> {
+        let typed = self.console.ask(commands);
+        let answer = async {
+            self.input.write_all(typed.as_bytes()).await?;
+            loop {
+                if let Some(answer) = self.console.answer() {
+                    return Ok(answer);
+                }
+                self.listen().await?;
+            }
+        };
+        match tokio::time::timeout(patience, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(lost(error)),
+            Err(_) => Err(Error::new(
+                Exit::BootFailed,
+                format!("the router's console did not answer for {} s", patience.as_secs()),
+            )),
+        }
+    }
+
+    /// Waits for something else, while the console's output is taken: the router stops when its pipe is full.
+    async fn beside<T>(&mut self, other: impl Future<Output = T>) -> T {
+        tokio::pin!(other);
+        loop {
+            tokio::select! {
+                done = &mut other => return done,
+                heard = self.listen() => if heard.is_err() {
+                    // QEMU ended: what the router was needed for fails by itself.
+                    return other.await;
+                },
+            }
+        }
+    }
+
+    /// Takes the next output.
+    async fn listen(&mut self) -> std::io::Result<()> {
+        let mut buffer = vec![0; 16 * 1024];
+        match self.output.read(&mut buffer).await? {
+            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                self.console.handle_output(&buffer[..read]);
+                Ok(())
             }
         }
     }
@@ -295,6 +372,10 @@ fn explain(outcome: Outcome, console: &Console, request: &Request, log: &Utf8Pat
             }
         }
     }
+}
+
+fn lost(error: std::io::Error) -> Error {
+    Error::new(Exit::BootFailed, "the router's console is gone: QEMU ended").because(error)
 }
 
 fn file_name(path: &Utf8Path) -> &str {

@@ -35,13 +35,25 @@ impl Findings {
     }
 }
 
-/// The script of one round, as typed: a here-document, so that nothing runs before all of it has arrived, in lines
-/// that a terminal of 80 columns does not wrap.
-pub(super) fn script(round: u32) -> String {
+/// Commands as they are typed: a here-document, so that nothing runs before all of it has arrived. In it `p KEY VALUE`
+/// says a value; the answer's last line names the round.
+pub(super) fn typed(round: u32, commands: &str) -> String {
     format!(
         r#"sh <<'END' 2>/dev/null
-dmesg -n 1
 p() {{ echo "@s""ennit:$1=$2:@"; }}
+{}
+p done {round}
+END
+"#,
+        commands.trim_end()
+    )
+}
+
+/// The script of one round, in lines that a terminal of 80 columns does not wrap.
+pub(super) fn script(round: u32) -> String {
+    typed(
+        round,
+        r#"dmesg -n 1
 p kernel "$(uname -r)"
 p machine "$(uname -m)"
 p init "$(cat /proc/1/comm)"
@@ -50,7 +62,7 @@ p system "$DISTRIB_DESCRIPTION"
 p uptime "$(cut -d. -f1 /proc/uptime)"
 r=no
 if command -v ubus >/dev/null; then
-s="$(ubus call service list '{{"name":"sennit"}}')"
+s="$(ubus call service list '{"name":"sennit"}')"
 echo "$s" | grep -q '"running": true' && r=yes
 d="$(echo "$s" | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')"
 else
@@ -62,10 +74,7 @@ set -- $d
 p pid "$1"
 i=no
 [ -e /sys/class/net/sennit0 ] && i=yes
-p interface $i
-p done {round}
-END
-"#
+p interface $i"#,
     )
 }
 
@@ -74,26 +83,38 @@ pub(super) fn is_echo(line: &str) -> bool {
     line.starts_with("> ") || line.contains("<<'END'")
 }
 
+/// What a router answered.
+#[derive(Clone, Debug)]
+pub(super) struct Answer(String);
+
+impl Answer {
+    /// The answer to round `round` in `text`; `None` while it is not whole.
+    pub(super) fn of(text: &str, round: u32) -> Option<Self> {
+        let answer = Self(text.to_owned());
+        (answer.value("done")?.parse() == Ok(round)).then_some(answer)
+    }
+
+    /// The value that was said under a key.
+    pub(super) fn value(&self, key: &str) -> Option<String> {
+        // The last one counts: an older round's late answer may stand before it.
+        let start = self.0.rfind(&format!("{MARK}{key}="))? + MARK.len() + key.len() + 1;
+        let line = self.0[start..].lines().next()?;
+        line.find(END).map(|end| line[..end].trim().to_owned())
+    }
+}
+
 /// Reads the answer to round `round`; `None` while it is not whole.
 pub(super) fn parse(text: &str, round: u32) -> Option<Findings> {
-    let value = |key: &str| {
-        // The last one counts: an older round's late answer may stand before it.
-        let start = text.rfind(&format!("{MARK}{key}="))? + MARK.len() + key.len() + 1;
-        let line = text[start..].lines().next()?;
-        line.find(END).map(|end| line[..end].trim().to_owned())
-    };
-    if value("done")?.parse() != Ok(round) {
-        return None;
-    }
+    let answer = Answer::of(text, round)?;
     Some(Findings {
-        kernel: value("kernel")?,
-        machine: value("machine")?,
-        init: value("init")?,
-        system: value("system")?,
-        uptime: value("uptime")?.parse().ok()?,
-        service_running: value("running")? == "yes",
-        service_pid: value("pid")?.parse().ok(),
-        interface: value("interface")? == "yes",
+        kernel: answer.value("kernel")?,
+        machine: answer.value("machine")?,
+        init: answer.value("init")?,
+        system: answer.value("system")?,
+        uptime: answer.value("uptime")?.parse().ok()?,
+        service_running: answer.value("running")? == "yes",
+        service_pid: answer.value("pid")?.parse().ok(),
+        interface: answer.value("interface")? == "yes",
     })
 }
 

@@ -8,9 +8,12 @@ use serde_json::json;
 
 use super::Context;
 use super::signals::interrupted;
-use crate::boot::{self, Booted, Machine, Request};
+use crate::boot::{self, Bonded, Booted, Machine, Request};
+use crate::cross::{Network, Toolchain};
 use crate::error::Exit;
 use crate::profile::{self, Profile};
+use crate::project::Project;
+use crate::report::Report;
 use crate::{Error, Result, source};
 
 /// Boot a device's image in QEMU and see whether `sennit` runs in it
@@ -18,6 +21,10 @@ use crate::{Error, Result, source};
 /// The image starts from its own disk by its own boot loader (BIOS or EFI) in a virtual machine with two network cards
 /// that reach nothing. On its serial console the router is asked for its kernel, its init system, the `sennit` service
 /// and the interface sennit0. The image file is not changed. Exit code 5: it did not come up.
+///
+/// With --bond the machine has a LAN card and two WANs, which lead to a `sennit` server outside, all in a network
+/// namespace of its own. The router is told the server as a user would, and while a TCP connection runs through the bond
+/// the WAN that carries most of it is unplugged. Exit code 5: the connection did not survive.
 ///
 /// Images for PCs and for EFI on ARM boot as they are. Images that only a board's own boot loader can start (Raspberry
 /// Pi, NanoPi, anything on raw NAND flash) are refused; those of the miniature have an EFI boot loader instead.
@@ -34,6 +41,9 @@ pub(super) struct Arguments {
     /// Seconds that the router may take
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     timeout: u64,
+    /// Try the bond too, with two WANs and a server outside (as root)
+    #[arg(long)]
+    bond: bool,
     /// Afterwards connect this terminal to the router's console; Ctrl-] ends it
     #[arg(long, conflicts_with = "json")]
     keep: bool,
@@ -43,6 +53,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit> {
+    if arguments.bond {
+        boot::may_bond()?;
+    }
     let project = context.project()?;
     let profile = profile::load(&project, &arguments.device)?.profile;
     let image = match arguments.image {
@@ -53,11 +66,17 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit> {
             built_image(&profile, &folder, arguments.source.as_deref())?
         }
     };
+    let bond = if arguments.bond {
+        Some(own_sennit(&project, &context.report)?)
+    } else {
+        None
+    };
     let request = Request {
         machine: Machine::of_rust_target(&profile.rust_target)?,
         timeout: Duration::from_secs(arguments.timeout),
         kvm: arguments.kvm,
         keep: arguments.keep,
+        bond,
         work: project.work().join("boot").join(&profile.name),
         image,
     };
@@ -74,6 +93,12 @@ pub(super) fn run(context: &Context, arguments: Arguments) -> Result<Exit> {
     runtime.shutdown_background();
     show(context, &profile, &request.image, &ended?);
     Ok(Exit::Ok)
+}
+
+/// The daemon for this machine itself, compiled if need be.
+fn own_sennit(project: &Project, report: &Report) -> Result<Utf8PathBuf> {
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    Toolchain::detect(project, &target)?.build(project, Network::Allowed, report)
 }
 
 /// The first disk image in the profile's order that lies in `folder`.
@@ -118,7 +143,7 @@ fn show(context: &Context, profile: &Profile, image: &Utf8Path, booted: &Booted)
         .map(|pid| format!(" (process {pid})"))
         .unwrap_or_default();
     let there = |there: bool| if there { "present" } else { "missing" };
-    let rows = [
+    let mut rows = vec![
         ("device", profile.title.clone()),
         ("image", image.to_string()),
         ("started by", booted.loader.to_string()),
@@ -133,6 +158,9 @@ fn show(context: &Context, profile: &Profile, image: &Utf8Path, booted: &Booted)
         ),
         ("console", booted.console_log.to_string()),
     ];
+    if let Some(bonded) = &booted.bonded {
+        rows.extend(bond_rows(bonded));
+    }
     let lines: Vec<String> = rows
         .iter()
         .map(|(key, value)| format!("{key:<11} {value}"))
@@ -145,8 +173,42 @@ fn show(context: &Context, profile: &Profile, image: &Utf8Path, booted: &Booted)
             "image": image,
             "loader": booted.loader.to_string(),
             "findings": found,
+            "bonded": booted.bonded,
             "seconds": booted.took.as_secs_f64(),
             "console_log": booted.console_log,
         }),
     );
+}
+
+fn bond_rows(bonded: &Bonded) -> [(&'static str, String); 5] {
+    let shares: Vec<String> = bonded
+        .wans
+        .iter()
+        .zip(&bonded.shares)
+        .map(|(wan, share)| format!("{wan} {:.0} %", share * 100.0))
+        .collect();
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    [
+        ("WANs", format!("both active; carried {}", shares.join(", "))),
+        (
+            "transfer",
+            format!(
+                "{:.1} MiB, then {:.1} MiB over one WAN, each byte as it was sent",
+                mebibytes(bonded.bytes_before),
+                mebibytes(bonded.bytes_after)
+            ),
+        ),
+        (
+            "unplugged",
+            format!(
+                "{}: nothing arrived for {:.2} s at most",
+                bonded.cut, bonded.stall
+            ),
+        ),
+        (
+            "plugged in",
+            format!("both WANs used again after {:.1} s", bonded.back),
+        ),
+        ("verdict", "the same TCP connection goes on".to_owned()),
+    ]
 }
