@@ -28,6 +28,7 @@ const fn need(package: &'static str, sign: &'static str, reason: &'static str) -
 /// Debian 12 and later.
 const NEEDS: &[Need] = &[
     need("build-essential", "cc", "linker of Rust programs, make"),
+    need("clang", "clang", "the daemon's ciphers for routers"),
     need("gawk", "gawk", "ImageBuilder"),
     need("zstd", "zstd", "ImageBuilder archives"),
     need("python3", "/usr/bin/python3", "ImageBuilder"),

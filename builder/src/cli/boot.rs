@@ -207,7 +207,7 @@ fn bond_rows(bonded: &Bonded) -> [(&'static str, String); 5] {
         ),
         (
             "plugged in",
-            format!("both WANs used again after {:.1} s", bonded.back),
+            format!("it carries the transfer too after {:.1} s", bonded.back),
         ),
         ("verdict", "the same TCP connection goes on".to_owned()),
     ]

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use super::clang::Clang;
 use super::{Library, Remapped, Toolchain, elf};
 use crate::project::{self, Project};
 use crate::report::Report;
@@ -89,9 +90,9 @@ impl Toolchain {
 
     fn command(&self, project: &Project, target_dir: &Utf8Path, network: Network) -> Result<Command> {
         let mut command = match &self.library {
-            Library::Prebuilt => {
+            Library::Prebuilt { .. } => {
                 let mut command = clean_command(&self.compiler.cargo);
-                command.arg("build");
+                command.arg("build").envs(Clang::variables(&self.target));
                 command
             }
             Library::Source { zig, .. } => {
@@ -186,7 +187,7 @@ impl Toolchain {
 /// The compiler's flags, without the remapped folders, which differ between machines and change no byte.
 pub(super) fn flags(library: &Library) -> Vec<&'static str> {
     match library {
-        Library::Prebuilt => vec![
+        Library::Prebuilt { .. } => vec![
             "-Clinker=rust-lld",
             "-Clinker-flavor=ld.lld",
             "-Clink-self-contained=yes",

@@ -1,7 +1,7 @@
 //! Cross-compiles `sennit` as a static musl binary, with what this machine has.
 //!
 //! [`Toolchain::detect`] finds a compiler and a standard library for a target, in this order:
-//! 1. a rustup target: its std, its musl and its linker (`rust-lld`) are all that is needed;
+//! 1. a rustup target: its std, its musl and its linker (`rust-lld`), and `clang` for the ciphers' C and assembly;
 //! 2. a compiler with the sources of std (`rust-src`, Debian's `rust-web-src`): std is built along, and `zig` brings
 //!    musl and the linker, through `cargo-zigbuild`.
 //!
@@ -9,6 +9,7 @@
 //! [`Toolchain::inputs`], and nothing in it depends on where things lie.
 //! **Invariant:** finding out what there is starts no cargo, and on the second call no compiler either.
 
+mod clang;
 mod compile;
 mod compiler;
 mod elf;
@@ -25,6 +26,7 @@ pub use sources::source_digest;
 
 use crate::project::Project;
 use crate::{Error, Result};
+use clang::Clang;
 use compiler::Compiler;
 use stamp::Facts;
 use zig::Zig;
@@ -44,7 +46,7 @@ pub struct Toolchain {
 #[derive(Clone, Debug)]
 enum Library {
     /// Compiled by those who made the compiler, with musl and start-up objects beside it.
-    Prebuilt,
+    Prebuilt { clang: Clang },
     /// Its sources, compiled with the daemon; musl and the linker come with zig.
     Source { digest: String, zig: Zig },
 }
@@ -66,9 +68,10 @@ impl Toolchain {
         }
         let mut facts = Facts::load(project.work().join("toolchain.json"));
         let compilers = compiler::candidates(project, &mut facts)?;
+        let clang = Clang::find(&mut facts);
         let zig = Zig::find(project, &mut facts);
         facts.store();
-        choose(rust_target, compilers, zig)
+        choose(rust_target, compilers, clang, zig)
     }
 
     /// The Rust target.
@@ -79,17 +82,22 @@ impl Toolchain {
     /// Everything of this toolchain that may change the binary's bytes: part of the build key and of the provenance.
     pub fn inputs(&self) -> BTreeMap<String, String> {
         let (std, linker) = match &self.library {
-            Library::Prebuilt => (
+            Library::Prebuilt { .. } => (
                 "prebuilt with the compiler".to_owned(),
                 "rust-lld of the compiler".to_owned(),
             ),
             Library::Source { digest, zig } => (format!("source, sha256 {digest}"), zig.version.clone()),
+        };
+        let c_compiler = match &self.library {
+            Library::Prebuilt { clang } => format!("{}, {}", clang.version, clang::C_FLAGS),
+            Library::Source { zig, .. } => zig.version.clone(),
         };
         let flags = compile::flags(&self.library).join(" ");
         [
             ("compiler", self.compiler.version.clone()),
             ("standard_library", std),
             ("linker", linker),
+            ("c_compiler", c_compiler),
             ("flags", flags),
             ("profile", compile::PROFILE.to_owned()),
             ("target", self.target.clone()),
@@ -103,26 +111,36 @@ impl Toolchain {
     pub fn describe(&self) -> String {
         let compiler = self.compiler.version.lines().next().unwrap_or_default();
         match &self.library {
-            Library::Prebuilt => format!("{compiler}, std prebuilt, linked by rust-lld"),
+            Library::Prebuilt { .. } => format!("{compiler}, std prebuilt, linked by rust-lld"),
             Library::Source { zig, .. } => format!("{compiler}, std from source, linked by {}", zig.version),
         }
     }
 }
 
-fn choose(target: &str, compilers: Vec<Compiler>, zig: Option<Zig>) -> Result<Toolchain> {
+fn choose(
+    target: &str,
+    compilers: Vec<Compiler>,
+    clang: Option<Clang>,
+    zig: Option<Zig>,
+) -> Result<Toolchain> {
     let toolchain = |compiler: &Compiler, library| Toolchain {
         target: target.to_owned(),
         compiler: compiler.clone(),
         library,
     };
-    if let Some(compiler) = compilers.iter().find(|compiler| compiler.has_prebuilt(target)) {
-        return Ok(toolchain(compiler, Library::Prebuilt));
+    let prebuilt = compilers.iter().find(|compiler| compiler.has_prebuilt(target));
+    if let (Some(compiler), Some(clang)) = (prebuilt, clang) {
+        return Ok(toolchain(compiler, Library::Prebuilt { clang }));
     }
     let with_sources = compilers
         .iter()
         .find_map(|compiler| Some((compiler, compiler.library_digest.clone()?)));
     match (with_sources, zig) {
         (Some((compiler, digest)), Some(zig)) => Ok(toolchain(compiler, Library::Source { digest, zig })),
+        _ if prebuilt.is_some() => Err(Error::environment(format!(
+            "cannot compile the daemon for {target}: clang is not installed, which compiles its ciphers"
+        ))
+        .hint("sudo apt install clang (Fedora: sudo dnf install clang; Arch: sudo pacman -S clang)")),
         (sources, zig) => Err(nothing_for(target, &compilers, sources.is_some(), zig.is_some())),
     }
 }
@@ -174,6 +192,12 @@ mod tests {
         }
     }
 
+    fn clang() -> Option<Clang> {
+        Some(Clang {
+            version: "Debian clang version 14.0.6".to_owned(),
+        })
+    }
+
     fn zig() -> Zig {
         Zig {
             zigbuild: "/venv/bin/cargo-zigbuild".into(),
@@ -184,7 +208,7 @@ mod tests {
     #[test]
     fn a_prebuilt_library_is_taken_before_sources() {
         let compilers = vec![compiler(&[], Some("aa")), compiler(&[TARGET], None)];
-        let toolchain = choose(TARGET, compilers, Some(zig())).unwrap();
+        let toolchain = choose(TARGET, compilers, clang(), Some(zig())).unwrap();
         assert_eq!(
             toolchain.describe(),
             "rustc 1.95.0 (59807616e 2026-04-14), std prebuilt, linked by rust-lld"
@@ -193,13 +217,13 @@ mod tests {
 
     #[test]
     fn sources_need_zig() {
-        let toolchain = choose(TARGET, vec![compiler(&[], Some("aa"))], Some(zig())).unwrap();
+        let toolchain = choose(TARGET, vec![compiler(&[], Some("aa"))], clang(), Some(zig())).unwrap();
         assert!(
             toolchain
                 .describe()
                 .ends_with("std from source, linked by cargo-zigbuild 0.24.0, zig 0.17.0")
         );
-        let error = choose(TARGET, vec![compiler(&[], Some("aa"))], None).unwrap_err();
+        let error = choose(TARGET, vec![compiler(&[], Some("aa"))], clang(), None).unwrap_err();
         assert!(
             error.to_string().contains("std sources, but no cargo-zigbuild"),
             "{error}"
@@ -208,15 +232,29 @@ mod tests {
     }
 
     #[test]
+    fn a_prebuilt_library_needs_clang() {
+        let compilers = || vec![compiler(&[TARGET], None)];
+        let error = choose(TARGET, compilers(), None, Some(zig())).unwrap_err();
+        assert!(error.to_string().contains("clang is not installed"), "{error}");
+        let compilers = vec![compiler(&[TARGET], Some("aa"))];
+        assert!(
+            choose(TARGET, compilers, None, Some(zig())).is_ok(),
+            "zig does without"
+        );
+    }
+
+    #[test]
     fn no_compiler_at_all_says_where_rust_comes_from() {
-        let error = choose(TARGET, Vec::new(), None).unwrap_err();
+        let error = choose(TARGET, Vec::new(), clang(), None).unwrap_err();
         assert!(error.hints()[0].contains("rustup.rs"));
     }
 
     #[test]
     fn inputs_name_versions_and_no_places() {
         for library in [
-            Library::Prebuilt,
+            Library::Prebuilt {
+                clang: clang().unwrap(),
+            },
             Library::Source {
                 digest: "aa".to_owned(),
                 zig: zig(),

@@ -185,6 +185,12 @@ pub(super) const TOOLS: &[Tool] = &[
         ["cargo", "cargo", "rustup"],
         "compiling sennit",
     ),
+    tool(
+        "clang",
+        &["clang"],
+        ["clang", "clang", "clang"],
+        "compiling the ciphers of sennit",
+    ),
     optional(tool(
         "qemu (PC)",
         &["qemu-system-x86_64"],

@@ -38,15 +38,19 @@ const WATCH: Duration = Duration::from_secs(8);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The port at which the source of the transfer listens.
 const PORT: u16 = 7007;
-/// What each WAN must have carried before one is cut, in bytes.
-const CARRIED: u64 = 100_000;
+/// What the router must have sent on each WAN before one is cut, and on that one when it is back, in bytes.
+const CARRIED: u64 = 256 << 10;
+/// What must have come back before.
+const RECEIVED: u64 = 2 << 20;
+/// What a card that is unplugged may still have under way, in bytes.
+const UNDER_WAY: u64 = 64 << 10;
 
 /// What was seen.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bonded {
     /// The router's WANs by the names that it gives them.
     pub wans: Vec<String>,
-    /// The share of the bytes that each WAN carried before the cut, in the same order.
+    /// The share of what the router sent before the cut that each WAN carried, in the same order.
     pub shares: Vec<f64>,
     /// The WAN whose card was unplugged.
     pub cut: String,
@@ -56,7 +60,7 @@ pub struct Bonded {
     pub bytes_after: u64,
     /// The longest time after the cut in which nothing arrived, in seconds.
     pub stall: f64,
-    /// From plugging the card in again to both WANs being used, in seconds.
+    /// From plugging the card in again to its carrying the transfer too, in seconds.
     pub back: f64,
 }
 
@@ -99,11 +103,16 @@ pub(super) async fn attempt(
     let bytes_before = transfer.received();
     monitor.set_link(WANS[cut].name, false).await?;
     transfer.forget_gaps();
+    let before = outside.carried()?[cut];
     router.beside(tokio::time::sleep(WATCH)).await;
     let stall = transfer.longest_gap();
     let bytes_after = transfer.received() - bytes_before;
     transfer.check()?;
     drop(spinner);
+    let carried = outside.carried()?[cut] - before;
+    if carried > UNDER_WAY {
+        return Err(Error::bug(format!("an unplugged card sent {carried} bytes")));
+    }
     if stall > LONGEST_STALL || bytes_after == 0 {
         return Err(failed(format!(
             "the transfer stood still for {:.1} s when {} lost its link",
@@ -120,12 +129,19 @@ pub(super) async fn attempt(
     let spinner = report.spinner(format!("{} comes back", wans[cut]));
     let plugged = Instant::now();
     monitor.set_link(WANS[cut].name, true).await?;
-    router.beside(outside.wait_active(WANS.len(), PATIENCE)).await?;
-    let back = plugged.elapsed();
-    let here = transfer.received();
     router
-        .beside(transfer.wait_received(here + CARRIED, PATIENCE))
+        .beside(async {
+            while outside.carried()?[cut] < before + carried + CARRIED {
+                transfer.check()?;
+                if plugged.elapsed() > PATIENCE {
+                    return Err(failed(format!("it does not use {} again", wans[cut])));
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        })
         .await?;
+    let back = plugged.elapsed();
     drop(spinner);
     Ok(Bonded {
         cut: wans[cut].clone(),
@@ -150,7 +166,7 @@ async fn both_carry(outside: &Outside, transfer: &Transfer, start: &[u64]) -> Re
             .map(|(now, before)| now.saturating_sub(*before))
             .collect();
         let all: u64 = carried.iter().sum();
-        if carried.iter().all(|bytes| *bytes >= CARRIED) && transfer.received() >= CARRIED {
+        if carried.iter().all(|bytes| *bytes >= CARRIED) && transfer.received() >= RECEIVED {
             return Ok(carried.iter().map(|bytes| *bytes as f64 / all as f64).collect());
         }
         if Instant::now() > deadline {

@@ -257,7 +257,7 @@ impl Outside {
         TcpListener::from_std(listener).map_err(|error| inside("listen", error))
     }
 
-    /// Bytes that each WAN has carried in both directions, as the kernel counts them.
+    /// Bytes that the router has sent on each WAN, as this machine's kernel counts them.
     pub(super) fn carried(&self) -> Result<Vec<u64>> {
         let file = format!("/proc/{}/net/dev", self.holder_id);
         let table = std::fs::read_to_string(&file).map_err(|error| Error::io("read", &file, error))?;
@@ -294,16 +294,12 @@ impl Outside {
     }
 }
 
-/// Received and sent bytes of a device in the kernel's table.
+/// Received bytes of a device in the kernel's table.
 fn bytes_of(table: &str, device: &str) -> Option<u64> {
     let line = table
         .lines()
         .find_map(|line| line.trim_start().strip_prefix(device)?.strip_prefix(':'))?;
-    let numbers: Vec<u64> = line
-        .split_whitespace()
-        .map_while(|word| word.parse().ok())
-        .collect();
-    Some(numbers.first()? + numbers.get(8)?)
+    line.split_whitespace().next()?.parse().ok()
 }
 
 fn inside(action: &str, error: std::io::Error) -> Error {
@@ -318,8 +314,8 @@ mod tests {
     fn the_kernels_table_of_devices_is_read() {
         let table = "Inter-|   Receive                     |  Transmit\n face |bytes packets errs drop fifo\n  \
                      wan1: 1000 2 0 0 0 0 0 0 30 4 0 0 0 0 0 0\n wan12: 7 2 0 0 0 0 0 0 1 4 0 0 0 0 0 0\n";
-        assert_eq!(bytes_of(table, "wan1"), Some(1030));
-        assert_eq!(bytes_of(table, "wan12"), Some(8));
+        assert_eq!(bytes_of(table, "wan1"), Some(1000));
+        assert_eq!(bytes_of(table, "wan12"), Some(7));
         assert_eq!(bytes_of(table, "wan2"), None);
     }
 }

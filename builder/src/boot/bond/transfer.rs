@@ -74,19 +74,6 @@ impl Transfer {
             None => Ok(()),
         }
     }
-
-    /// Waits until this many bytes came back.
-    pub(super) async fn wait_received(&self, bytes: u64, patience: Duration) -> Result<()> {
-        let deadline = Instant::now() + patience;
-        while self.received() < bytes {
-            self.check()?;
-            if Instant::now() > deadline {
-                return Err(failed("the transfer does not go on"));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
-    }
 }
 
 impl Drop for Transfer {
