@@ -50,7 +50,7 @@ fn search(name: &str, count: u64) {
 
 #[test]
 fn invariants_hold_in_random_weather() {
-    search("weather", if cfg!(debug_assertions) { 20 } else { 600 });
+    search("weather", if cfg!(debug_assertions) { 20 } else { 300 });
 }
 
 #[test]
