@@ -29,8 +29,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-pub use self::bond::{Bonded, allowed as may_bond};
 use self::bond::Outside;
+pub use self::bond::{Bonded, allowed as may_bond};
 use self::console::{Console, Step};
 pub use self::disk::BootLoader;
 pub use self::machine::Machine;
