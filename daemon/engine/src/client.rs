@@ -5,6 +5,7 @@
 //! addresses stay.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -81,6 +82,8 @@ pub struct Client {
     events: VecDeque<Event>,
     /// Announced once the first data under the new keys arrives.
     announcement: Option<Event>,
+    /// The inner addresses of this client and of the server, as the last handshake told them.
+    granted: (Vec<(IpAddr, u8)>, Vec<IpAddr>),
     closed: bool,
 }
 
@@ -106,6 +109,7 @@ impl Client {
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             announcement: None,
+            granted: (Vec::new(), Vec::new()),
             closed: false,
         }
     }
@@ -296,6 +300,14 @@ impl Client {
     fn heard(&mut self, now: Instant) {
         if let Some(event) = self.announcement.take() {
             self.events.push_back(event);
+        } else if !self.connected {
+            // A path of the session answers again before any handshake did.
+            let (addresses, gateways) = self.granted.clone();
+            self.events.push_back(Event::Connected {
+                addresses,
+                gateways,
+                resumed: true,
+            });
         }
         if !self.connected {
             self.connected = true;
@@ -371,6 +383,7 @@ impl Client {
         for wan in without_path {
             self.add_path(now, wan);
         }
+        self.granted = (payload.addresses.clone(), payload.gateway.clone());
         if !self.connected || !resumed {
             self.announcement = Some(Event::Connected {
                 addresses: payload.addresses.clone(),

@@ -87,14 +87,24 @@ fn the_silent_death_of_a_path_loses_nothing() {
 
 #[test]
 fn an_outage_of_everything_is_survived() {
-    let mut pair = connected(Mode::Speed, &[GOOD, GOOD]);
-    pair.links.iter_mut().for_each(|link| link.silent = true);
-    pair.run(Duration::from_secs(180));
-    assert!(pair.events.contains(&Event::Disconnected));
-    pair.links.iter_mut().for_each(|link| link.silent = false);
-    pair.run(Duration::from_secs(5));
-    pair.at_server.clear();
-    assert_eq!(deliver(&mut pair, 20, 500).len(), 20);
+    for seconds in [10, 30, 180] {
+        let mut pair = connected(Mode::Speed, &[GOOD, GOOD]);
+        pair.links.iter_mut().for_each(|link| link.silent = true);
+        pair.run(Duration::from_secs(seconds));
+        assert!(pair.events.contains(&Event::Disconnected));
+        pair.events.clear();
+        pair.links.iter_mut().for_each(|link| link.silent = false);
+        pair.run(Duration::from_secs(5));
+        let told =
+            |event: &Event| matches!(event, Event::Connected { addresses, .. } if addresses.len() == 1);
+        assert_eq!(
+            pair.events.iter().filter(|event| told(event)).count(),
+            1,
+            "{seconds} s"
+        );
+        pair.at_server.clear();
+        assert_eq!(deliver(&mut pair, 20, 500).len(), 20);
+    }
 }
 
 #[test]
