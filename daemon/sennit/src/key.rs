@@ -107,19 +107,30 @@ impl PrivateKey {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
+        // The old key goes when the new one is on disk.
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let written = if replace { Path::new(&beside) } else { path };
         if replace {
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(written);
         }
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(path)
+            .open(written)
             .map_err(failed)?;
         let mut text = Zeroizing::new(STANDARD.encode(*self.0));
         text.push('\n');
         file.write_all(text.as_bytes())
             .and_then(|()| file.sync_all())
+            .and_then(|()| {
+                if replace {
+                    std::fs::rename(written, path)
+                } else {
+                    Ok(())
+                }
+            })
             .map_err(failed)
     }
 
