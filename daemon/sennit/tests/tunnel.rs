@@ -4,91 +4,10 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
-
 use common::bond::{Bond, INTERNET, active_paths};
-use common::{SENNIT, has, text, wait};
+use common::transfer::Transfer;
+use common::{SENNIT, has, picture, text};
 use rustix::process::Signal;
-
-/// A TCP connection from the LAN host to a host of the Internet on which both ends send what the other end checks.
-struct Transfer {
-    received: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-/// What byte `position` of the stream is.
-fn pattern(position: u64) -> u8 {
-    (position.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
-}
-
-impl Transfer {
-    fn start(bond: &Bond) -> Self {
-        let listener = bond.internet.enter(|| TcpListener::bind((INTERNET, 0)).unwrap());
-        let port = listener.local_addr().unwrap().port();
-        let sender = bond.host.enter(|| TcpStream::connect((INTERNET, port)).unwrap());
-        let (receiver, _) = listener.accept().unwrap();
-        let received = Arc::new(AtomicU64::new(0));
-        let stop = Arc::new(AtomicBool::new(false));
-        let threads = vec![
-            send(sender, Arc::clone(&stop)),
-            check(receiver, Arc::clone(&received)),
-        ];
-        Self {
-            received,
-            stop,
-            threads,
-        }
-    }
-
-    /// Waits until this many bytes more have arrived.
-    fn goes_on(&self, bytes: u64) {
-        let wanted = self.received.load(Ordering::Relaxed) + bytes;
-        wait("the transfer goes on", || {
-            self.received.load(Ordering::Relaxed) >= wanted
-        });
-    }
-
-    fn finish(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            thread.join().unwrap();
-        }
-    }
-}
-
-fn send(mut stream: TcpStream, stop: Arc<AtomicBool>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let mut position = 0;
-        while !stop.load(Ordering::Relaxed) {
-            let block: Vec<u8> = (position..position + 16_384).map(pattern).collect();
-            stream.write_all(&block).unwrap();
-            position += block.len() as u64;
-        }
-    })
-}
-
-fn check(mut stream: TcpStream, received: Arc<AtomicU64>) -> JoinHandle<()> {
-    std::thread::spawn(move || {
-        let mut block = vec![0; 65_536];
-        let mut position = 0;
-        loop {
-            let length = stream.read(&mut block).unwrap();
-            if length == 0 {
-                return;
-            }
-            for byte in &block[..length] {
-                assert_eq!(*byte, pattern(position), "at byte {position}");
-                position += 1;
-            }
-            received.store(position, Ordering::Relaxed);
-        }
-    })
-}
 
 #[test]
 fn hosts_behind_the_client_reach_the_internet_over_both_wans() {
@@ -310,26 +229,4 @@ fn down_leaves_nothing_behind() {
     assert_eq!(picture(&bond.client), clients_before);
     assert_eq!(picture(&bond.server), servers_before);
     assert_eq!(offloads(), offloads_before);
-}
-
-/// All that a daemon could have changed, once the kernel has made up its mind about its own addresses.
-fn picture(namespace: &common::Namespace) -> String {
-    wait("no address is tentative", || {
-        !namespace.run("ip addr show").contains("tentative")
-    });
-    let mut picture = String::new();
-    for line in [
-        "ip link show",
-        "ip addr show",
-        "ip rule",
-        "ip -6 rule",
-        "ip route show table all",
-        "ip -6 route show table all",
-        "nft list ruleset",
-        "sysctl -a -r net.(ipv4|ipv6).conf.*(rp_filter|forwarding|accept_ra)$",
-        "sysctl net.ipv4.ip_forward",
-    ] {
-        picture.push_str(&namespace.run(line));
-    }
-    picture
 }

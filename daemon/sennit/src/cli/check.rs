@@ -1,11 +1,15 @@
 //! `sennit check`: what keeps this machine from working as a role, each finding with its remedy.
 
-use std::net::ToSocketAddrs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::geteuid;
 use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Daemon;
 use super::printer::show;
@@ -14,6 +18,8 @@ use crate::control::{Caller, Request};
 use crate::error::Exit;
 use crate::netlink::{Inventory, Netlink};
 use crate::role::Role;
+use crate::sys::datagrams::set_option;
+use crate::udp::MARK;
 use crate::wan::uplinks;
 use crate::{Error, Result, port};
 
@@ -224,10 +230,72 @@ fn connection(findings: &mut Findings, status: &Value) {
             findings.good(&format!("the server answers over WAN {name}"));
         } else if wan["priority"] != "off" {
             let why = wan["why"].as_str().unwrap_or("no reason given");
+            let server = status["server"].as_str().and_then(|server| server.parse().ok());
+            let complaint = server.and_then(|server| knock(name, server).err());
+            let (why, hint) = match complaint {
+                Some(ErrorKind::ConnectionRefused) => (
+                    "nothing listens on its UDP port".to_owned(),
+                    "start it there: sennit run server",
+                ),
+                Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => (
+                    "a router says that there is no route to it".to_owned(),
+                    "is the server's address right, and does this WAN reach the internet?",
+                ),
+                _ => match silent_neighbour(name) {
+                    Some(neighbour) => (
+                        format!("its gateway {neighbour} does not answer"),
+                        "is that address right (ip route show default), and what is at the other end of the cable?",
+                    ),
+                    None => (
+                        why.to_owned(),
+                        "does this WAN let UDP through to the server's port?",
+                    ),
+                },
+            };
             findings.bad(
                 &format!("the server does not answer over WAN {name}: {why}"),
-                "does this WAN let UDP through to the server's port?",
+                hint,
             );
         }
     }
+}
+
+/// Sends the server a byte that it will not answer, and waits for a router or its own kernel to complain.
+fn knock(device: &str, server: SocketAddr) -> Result<(), ErrorKind> {
+    /// As long as the kernel looks for a gateway's link address.
+    const PATIENCE: Duration = Duration::from_secs(4);
+    let complaint = || -> std::io::Result<()> {
+        let socket = Socket::new(Domain::for_address(server), Type::DGRAM, Some(Protocol::UDP))?;
+        let (level, option) = if server.is_ipv6() {
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+        } else {
+            (libc::IPPROTO_IP, libc::IP_RECVERR)
+        };
+        // Without it only some complaints are told.
+        set_option(socket.as_fd(), level, option, 1)?;
+        socket.bind_device(Some(device.as_bytes()))?;
+        socket.set_mark(MARK)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(&server.into())?;
+        socket.send(&[0])?;
+        let mut answer = [std::mem::MaybeUninit::uninit(); 1];
+        socket.recv(&mut answer).map(|_| ())
+    };
+    match complaint().map_err(|error| error.kind()) {
+        Err(ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// An IPv4 neighbour on this interface whose link address the kernel has asked for in vain.
+fn silent_neighbour(device: &str) -> Option<String> {
+    let table = std::fs::read_to_string("/proc/net/arp").ok()?;
+    let rows = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect());
+    rows.into_iter().find_map(|row: Vec<&str>| match row[..] {
+        [address, _, "0x0", .., last] if last == device => Some(address.to_owned()),
+        _ => None,
+    })
 }

@@ -85,7 +85,15 @@ impl ServerFirewall {
              iifname \"{tunnel}\" ct state invalid drop\n\
              oifname \"{tunnel}\" ct state invalid drop\n\
              iifname \"{tunnel}\" ip daddr 169.254.0.0/16 drop\n\
-             iifname \"{tunnel}\" ip6 daddr fd00:ec2::254 drop\n}}\n\
+             iifname \"{tunnel}\" ip6 daddr fd00:ec2::254 drop\n}}\n"
+        );
+        // After a reboot nothing is known of the connections that were translated. Until their hosts speak again, what
+        // comes for them from outside looks like strangers', and must not be answered by a reset. A reset without ACK is
+        // that answer and no other.
+        let _ = write!(
+            text,
+            "chain answers {{\ntype filter hook output priority -10\n\
+             tcp sport 32768-65535 tcp flags & (rst | ack) == rst drop\n}}\n\
              chain source {{\ntype nat hook postrouting priority 100\n"
         );
         for network in &self.networks {

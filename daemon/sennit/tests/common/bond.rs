@@ -7,6 +7,8 @@ use super::{Home, Namespace, Running, has, text};
 pub const SERVER: &str = "203.0.113.5";
 /// A host of the Internet: what the LAN host talks to.
 pub const INTERNET: &str = "198.51.100.9";
+/// The same host, by IPv6.
+pub const INTERNET_V6: &str = "2001:db8:9::9";
 
 /// The namespaces, and the homes of both daemons.
 pub struct Bond {
@@ -44,11 +46,11 @@ impl Bond {
         bond.internet.run(&format!("ip addr add {INTERNET}/32 dev lo"));
         bond.internet.run("sysctl -qw net.ipv4.ip_forward=1");
         // Counts what comes out of the client's WANs and is not the tunnel's.
-        let watch = "add table ip watch; add chain ip watch in { type filter hook prerouting priority -300; }; \
-                     add rule ip watch in iifname \"w*\" udp dport 7300 accept; \
-                     add rule ip watch in iifname \"w*\" counter";
-        let status = bond.internet.command("nft", &[watch]).status().unwrap();
-        assert!(status.success());
+        let watch = "add table inet watch; add chain inet watch in { type filter hook prerouting priority -400; }; \
+                     add rule inet watch in iifname \"w*\" ip daddr 203.0.113.5 udp dport 7300 accept; \
+                     add rule inet watch in ip6 saddr { ::, fe80::/10 } meta l4proto icmpv6 accept; \
+                     add rule inet watch in iifname \"w*\" counter";
+        bond.internet.nft(watch);
         Some(bond)
     }
 
@@ -61,6 +63,34 @@ impl Bond {
         self.client.run(&format!(
             "ip route add default via {gateway} dev {name} metric {number}"
         ));
+    }
+
+    /// Gives every machine IPv6 as well, on the WANs too, where nothing of it may be seen. The tunnel itself uses IPv4.
+    pub fn add_ipv6(&self) {
+        for (namespace, device, address) in [
+            (&self.client, "w1", "2001:db8:1::2/64"),
+            (&self.internet, "w1", "2001:db8:1::1/64"),
+            (&self.client, "w2", "2001:db8:2::2/64"),
+            (&self.internet, "w2", "2001:db8:2::1/64"),
+            (&self.server, "s0", "2001:db8:5::5/64"),
+            (&self.internet, "s0", "2001:db8:5::1/64"),
+            (&self.client, "lan", "2001:db8:7::1/64"),
+            (&self.host, "lan", "2001:db8:7::2/64"),
+            (&self.internet, "lo", &format!("{INTERNET_V6}/128")),
+        ] {
+            namespace.run(&format!("ip addr add {address} dev {device} nodad"));
+        }
+        self.client
+            .run("ip route add default via 2001:db8:1::1 dev w1 metric 1");
+        self.client
+            .run("ip route add default via 2001:db8:2::1 dev w2 metric 2");
+        self.server.run("ip route add default via 2001:db8:5::1");
+        self.host.run("ip route add default via 2001:db8:7::1");
+        self.internet.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
+        // What leaked would find its way back.
+        self.internet
+            .run("ip route add 2001:db8:7::/64 via 2001:db8:1::2");
+        self.internet.run("ip route add 192.168.7.0/24 via 192.0.1.2");
     }
 
     /// Writes both configurations, with these lines in the client's.
@@ -117,7 +147,7 @@ impl Bond {
 
     /// Packets that left by a WAN and are not the tunnel's.
     pub fn leaked(&self) -> u64 {
-        let rules = self.internet.run("nft list table ip watch");
+        let rules = self.internet.run("nft list table inet watch");
         let count = rules.split("counter packets ").nth(1).unwrap();
         count.split_whitespace().next().unwrap().parse().unwrap()
     }

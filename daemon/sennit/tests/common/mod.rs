@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
 pub mod bond;
+pub mod transfer;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -22,18 +23,34 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A network namespace that lives as long as this value.
 pub struct Namespace {
     holder: Child,
+    own_files: bool,
 }
+
+/// Gives a mount namespace an `/etc` of its own, a copy, and empty folders for what daemons keep.
+const OWN_FILES: &str = "mount -t tmpfs tmpfs /run && cp -a /etc /run/etc && mount --bind /run/etc /etc && \
+                         rm -rf /etc/sennit && mount -t tmpfs tmpfs /var/lib";
 
 impl Namespace {
     /// `None`, with a word on stderr, where this user may not make one.
     pub fn new() -> Option<Self> {
+        Self::make(&["--net"], "true", false)
+    }
+
+    /// A namespace that also has `/etc/sennit`, `/run/sennit` and `/var/lib/sennit` of its own.
+    pub fn machine() -> Option<Self> {
+        Self::make(&["--net", "--mount"], OWN_FILES, true)
+    }
+
+    fn make(kinds: &[&str], prepare: &str, own_files: bool) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             eprintln!("skipped: needs root (a network namespace and a TUN device)");
             return None;
         }
         // `read` keeps the namespace until our end of the pipe closes; the line says that it exists.
+        let script = format!("{prepare} && ip link set lo up && echo ready && read -r _");
         let mut holder = Command::new("unshare")
-            .args(["--net", "sh", "-c", "ip link set lo up; echo ready; read -r _"])
+            .args(kinds)
+            .args(["sh", "-c", &script])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -42,8 +59,8 @@ impl Namespace {
         BufReader::new(holder.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
-        assert_eq!(line, "ready\n", "unshare --net failed");
-        Some(Self { holder })
+        assert_eq!(line, "ready\n", "unshare failed");
+        Some(Self { holder, own_files })
     }
 
     pub fn path(&self) -> PathBuf {
@@ -60,10 +77,11 @@ impl Namespace {
     /// A program that will run inside.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
-        command
-            .arg(format!("--net={}", self.path().display()))
-            .arg(program)
-            .args(arguments);
+        command.arg(format!("--net={}", self.path().display()));
+        if self.own_files {
+            command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id()));
+        }
+        command.arg(program).args(arguments);
         command
     }
 
@@ -74,6 +92,12 @@ impl Namespace {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{line}: {said}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Hands a text to `nft`.
+    pub fn nft(&self, rules: &str) {
+        let status = self.command("nft", &[rules]).status().unwrap();
+        assert!(status.success(), "nft refused:\n{rules}");
     }
 
     pub fn sennit(&self, arguments: &[&str]) -> Running {
@@ -276,4 +300,26 @@ pub fn has(program: &str) -> bool {
         eprintln!("skipped: needs the program {program}");
     }
     found
+}
+
+/// All that a daemon could have changed, once the kernel has made up its mind about its own addresses.
+pub fn picture(namespace: &Namespace) -> String {
+    wait("no address is tentative", || {
+        !namespace.run("ip addr show").contains("tentative")
+    });
+    let mut picture = String::new();
+    for line in [
+        "ip link show",
+        "ip addr show",
+        "ip rule",
+        "ip -6 rule",
+        "ip route show table all",
+        "ip -6 route show table all",
+        "nft list ruleset",
+        "sysctl -a -r net.(ipv4|ipv6).conf.*(rp_filter|forwarding|accept_ra)$",
+        "sysctl net.ipv4.ip_forward",
+    ] {
+        picture.push_str(&namespace.run(line));
+    }
+    picture
 }
