@@ -45,6 +45,13 @@ const NEEDS: &[Need] = &[
         "/usr/share/AAVMF/AAVMF_CODE.fd",
         "UEFI of arm64 boot tests",
     ),
+    need("iproute2", "ip", "network tests: namespaces, addresses, routes"),
+    need("util-linux", "nsenter", "network tests: namespaces"),
+    need("nftables", "nft", "network tests: the daemon's firewall"),
+    need("conntrack", "conntrack", "network tests: a server that forgets"),
+    need("ethtool", "ethtool", "network tests: offload settings"),
+    need("iputils-ping", "ping", "network tests: echo requests"),
+    need("procps", "sysctl", "network tests: kernel settings"),
     need(
         "busybox-static",
         "/usr/share/doc/busybox-static",
@@ -101,7 +108,7 @@ fn install(packages: &[&str]) -> Result<()> {
     }
     let sudo = if rustix::process::geteuid().is_root() {
         ""
-    } else if quiet("sudo -n true") {
+    } else if may_become_root() {
         "sudo -n "
     } else {
         return Err(Failure::environment(format!(
@@ -119,6 +126,11 @@ fn install(packages: &[&str]) -> Result<()> {
     Err(Failure::environment(format!(
         "`{sudo}{line}` failed; its messages are above"
     )))
+}
+
+/// Whether sudo asks for no password.
+pub(crate) fn may_become_root() -> bool {
+    quiet("sudo -n true")
 }
 
 fn present(need: &Need) -> bool {

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::host::{project, say, step};
-use crate::{Result, builder, miniature, setup, workflow};
+use crate::{Failure, Result, builder, miniature, setup, workflow};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -27,10 +27,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "lints",
         &mut cargo("clippy --release --workspace --all-targets --locked -- -D warnings"),
     )?;
-    let mut tests = cargo("test --release --workspace --locked --no-fail-fast");
+    const TESTS: &str = "test --release --workspace --locked --no-fail-fast";
+    let mut tests = cargo(TESTS);
     if arguments.quick {
         tests.args(["--lib", "--bins"]);
     } else {
+        step(
+            "fuzz targets compile",
+            &mut cargo("check --manifest-path daemon/fuzz/Cargo.toml --target-dir target/fuzz --locked"),
+        )?;
         workflow::run(&workflow::Arguments {})?;
         say("==> making the miniature of OpenWrt's site from Debian's packages");
         miniature::run(&miniature::Arguments::default())?;
@@ -41,9 +46,35 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         )?;
     }
     step("tests", &mut tests)?;
+    if !arguments.quick && !rustix::process::geteuid().is_root() {
+        if setup::may_become_root() {
+            let mut network = cargo(TESTS);
+            network.args(["--config", "target.'cfg(unix)'.runner = ['sudo', '-n']"]);
+            network.args(network_tests()?);
+            step("network tests, as root", &mut network)?;
+        } else {
+            say("not tested without root: the daemon and the lab in network namespaces");
+        }
+    }
     say(&format!(
         "all checks passed in {:.0} s",
         start.elapsed().as_secs_f64()
     ));
     Ok(())
+}
+
+/// Options that choose the tests in `tests/` of the daemon and of the lab: without root, those in network namespaces skip
+/// themselves.
+fn network_tests() -> Result<Vec<String>> {
+    let mut options = Vec::new();
+    for folder in ["daemon/sennit/tests", "daemon/lab/tests"] {
+        let failed = |error| Failure::environment(format!("failed to list {folder}: {error}"));
+        for entry in project().join(folder).read_dir_utf8().map_err(failed)? {
+            let path = entry.map_err(failed)?.into_path();
+            if let (Some("rs"), Some(name)) = (path.extension(), path.file_stem()) {
+                options.extend(["--test".to_owned(), name.to_owned()]);
+            }
+        }
+    }
+    Ok(options)
 }
