@@ -167,11 +167,14 @@ pub async fn run(request: &Request, report: &Report) -> Result<Booted> {
     };
     let took = start.elapsed();
     let bonded = match (&mut outside, &control) {
-        (Some(outside), Some(control)) => Some(
-            bond::attempt(&mut virtual_router, outside, control, report)
-                .await
-                .map_err(|error| error.hint(format!("the router's console: {console_log}")))?,
-        ),
+        (Some(outside), Some(control)) => {
+            let attempt = bond::attempt(&mut virtual_router, outside, control, report).await;
+            Some(attempt.map_err(|error| {
+                error
+                    .hint(format!("the router's console: {console_log}"))
+                    .hint(format!("the server's log: {}", outside.log()))
+            })?)
+        }
         _ => None,
     };
     let booted = Booted {

@@ -157,6 +157,11 @@ impl Outside {
         command
     }
 
+    /// Where the server's log is.
+    pub(crate) fn log(&self) -> &Utf8Path {
+        &self.log
+    }
+
     /// Where QEMU's control socket goes.
     pub(crate) fn control(&self) -> Utf8PathBuf {
         self.path("monitor.sock")
@@ -214,8 +219,7 @@ impl Outside {
                 return Err(failed(format!(
                     "after {} s its paths at the server are: {seen}",
                     patience.as_secs()
-                ))
-                .hint(format!("the server's log: {}", self.log)));
+                )));
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
