@@ -8,6 +8,8 @@ use super::congestion::{Congestion, Feedback};
 
 const SCALE: f64 = 0.4;
 const BETA: f64 = 0.7;
+/// Growth in a round trip, at least, until the first loss: Linux does not wait for the cubic curve where nothing is known.
+const FIRST_GROWTH: f64 = 0.05;
 
 /// The state of one sender; windows in segments.
 #[derive(Clone, Debug)]
@@ -86,6 +88,7 @@ impl Cubic {
         } else {
             0.01 / window
         };
+        let step = if peak == 0.0 { step.max(FIRST_GROWTH) } else { step };
         // No more than half a segment for each segment acknowledged.
         let mut next = window + (step * acknowledged).min(acknowledged / 2.0);
         epoch.reno += 3.0 * (1.0 - BETA) / (1.0 + BETA) * acknowledged / window;
