@@ -39,7 +39,7 @@ impl FlowQueues {
                 packet: PACKET,
             };
             let waited = now.since(item.entered);
-            let drops = !item.is_begun_packet() && flow.codel.should_drop(now, waited, flow.bytes, bounds);
+            let drops = flow.codel.should_drop(now, waited, flow.bytes, bounds);
             if drops && !item.marks {
                 self.drop_head(slot);
                 self.statistics.dropped_by_delay += 1;
@@ -77,7 +77,7 @@ impl FlowQueues {
         let (index, start) = flow.items.iter().enumerate().find_map(|(index, item)| {
             let before = behind;
             behind += item.bytes();
-            if !item.ordered || behind <= depth || item.is_begun_packet() {
+            if !item.ordered || behind <= depth {
                 return None;
             }
             if before >= depth {
@@ -93,22 +93,40 @@ impl FlowQueues {
             let start = ((depth - before) as usize).div_ceil(datagram) * datagram;
             (start + SMALLEST_CUT <= item.body.len()).then_some((index, start))
         })?;
+        if start == 0 {
+            return self.cut_front_of(slot, index, room, compressor);
+        }
         let item = &flow.items[index];
         let mut piece = candidate(item, flow.id, start);
         let bytes = fitting(item, &piece, room, compressor)?;
         shorten(&mut piece, bytes);
         let units = piece.units;
-        if start > 0 {
-            // What lies before stays as an item of its own.
-            let mut front = item.clone();
-            front.body.truncate(start);
-            flow.items[index].advance(start);
-            flow.items.insert(index, front);
-            self.packets += 1;
-            self.take_front(slot, index + 1, units);
-        } else {
-            self.take_front(slot, index, units);
-        }
+        // What lies before stays as an item of its own.
+        let mut front = item.clone();
+        front.body.truncate(start);
+        flow.items[index].advance(start);
+        flow.items.insert(index, front);
+        self.packets += 1;
+        self.take_front(slot, index + 1, units);
+        self.table[slot].deficit -= i64::from(units);
+        Some(piece)
+    }
+
+    /// Cuts a piece off the front of an item, wherever in the queue that stands.
+    pub(super) fn cut_front_of(
+        &mut self,
+        slot: Slot,
+        index: usize,
+        room: Room,
+        compressor: &Compressor,
+    ) -> Option<Piece> {
+        let flow = &self.table[slot];
+        let item = flow.items.get(index)?;
+        let mut piece = candidate(item, flow.id, 0);
+        let bytes = fitting(item, &piece, room, compressor)?;
+        shorten(&mut piece, bytes);
+        let units = piece.units;
+        self.take_front(slot, index, units);
         self.table[slot].deficit -= i64::from(units);
         Some(piece)
     }
@@ -122,10 +140,16 @@ impl FlowQueues {
         flow.bytes -= u64::from(units);
         self.bytes -= u64::from(units);
         if units == item.units() {
+            if item.is_begun_packet() {
+                self.begun = None;
+            }
             flow.items.remove(index);
             self.packets -= 1;
         } else {
             item.advance(units as usize);
+            if item.is_begun_packet() {
+                self.begun = Some(slot);
+            }
         }
     }
 

@@ -24,6 +24,7 @@ use crate::inner::{Compressor, Piece, PieceKind};
 use crate::settings::BytesPerSecond;
 use crate::time::Instant;
 use codel::Codel;
+use item::Item;
 use table::{List, Slot, Table};
 
 /// Delay that the queue of a sparse or unordered flow may keep.
@@ -91,6 +92,9 @@ pub struct FlowQueues {
     old: VecDeque<Slot>,
     /// Units that were dropped, to be announced before anything else.
     skips: VecDeque<Skip>,
+    /// The flow of a packet of which a part is under way: without the rest it is of no use, so that the rest is the next
+    /// thing to be sent, on whatever path.
+    begun: Option<Slot>,
     /// Offset of the next unit in the unordered flow.
     unordered_offset: u64,
     bytes: u64,
@@ -118,6 +122,7 @@ impl FlowQueues {
             new: VecDeque::new(),
             old: VecDeque::new(),
             skips: VecDeque::new(),
+            begun: None,
             unordered_offset: 0,
             bytes: 0,
             packets: 0,
@@ -161,6 +166,9 @@ impl FlowQueues {
             && let Some(skip) = self.next_skip(room)
         {
             return Some(skip);
+        }
+        if let Some(slot) = self.begun {
+            return self.next_of_begun(slot, room, compressor);
         }
         match want {
             Want::Depth(depth) if depth > 0 => self.next_at_depth(room, depth, compressor),
@@ -230,6 +238,15 @@ impl FlowQueues {
             kind: PieceKind::Skip,
             body: Bytes::new(),
         })
+    }
+
+    /// The rest of a packet that was begun.
+    fn next_of_begun(&mut self, slot: Slot, room: Room, compressor: &Compressor) -> Option<Piece> {
+        let index = self.table[slot].items.iter().position(Item::is_begun_packet)?;
+        let list = self.table[slot].list;
+        let piece = self.cut_front_of(slot, index, room, compressor);
+        self.settle(list, slot);
+        piece
     }
 
     /// Deficit round robin: flows that just began come first, as long as they stay within a quantum.

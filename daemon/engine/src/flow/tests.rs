@@ -125,6 +125,37 @@ fn the_depth_of_a_queue_is_taken_without_cutting_short_datagrams_before_it() {
 }
 
 #[test]
+fn the_rest_of_a_packet_that_a_slow_path_began_is_the_next_thing_that_any_path_sends() {
+    let mut queues = FlowQueues::new(1);
+    let compressor = Compressor::new(1);
+    for _ in 0..30 {
+        let packet = udp(9, 0, &[7; 1472]);
+        queues
+            .enqueue(at(0), VirtioHeader::default(), packet)
+            .expect("queued");
+    }
+    put(&mut queues, at(0), &segment(1, 20_000));
+    let slow = queues
+        .next(at(0), ROOM, Want::Depth(20_000), &compressor)
+        .expect("a piece");
+    assert!(matches!(slow.kind, PieceKind::Fragment { total: 1500, at: 0 }));
+    let too_small = Room { left: 50, full: 1448 };
+    assert!(queues.next(at(0), too_small, Want::Head, &compressor).is_none());
+    let fast = queues
+        .next(at(0), ROOM, Want::Head, &compressor)
+        .expect("a piece");
+    assert_eq!(
+        (fast.flow, fast.offset),
+        (slow.flow, slow.offset + u64::from(slow.units))
+    );
+    assert_eq!(slow.units + fast.units, 1500);
+    let head = queues
+        .next(at(0), ROOM, Want::Head, &compressor)
+        .expect("a piece");
+    assert_eq!(head.offset, 0);
+}
+
+#[test]
 fn a_full_piece_over_an_acknowledged_context_carries_the_promised_payload() {
     let mut queues = FlowQueues::new(1);
     let mut compressor = Compressor::new(1);

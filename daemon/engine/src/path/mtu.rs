@@ -17,9 +17,11 @@ const USUAL: [usize; 2] = [1500, 1492];
 const PRECISION: usize = 4;
 /// A size has failed after this many lost probes.
 const ATTEMPTS: u8 = 3;
-/// Large packets lost in a row, while small ones arrive, that make a black hole.
+/// A black hole is where all large packets of a while are lost, so many at least, while so many small ones arrive. A
+/// full queue swallows large packets too, for a round trip or so; but then some of them pass.
 const BLACK_HOLE_LARGE: u8 = 6;
 const BLACK_HOLE_SMALL: u8 = 2;
+const BLACK_HOLE_TIME: Duration = Duration::from_millis(200);
 const RETRY_FIRST: Duration = Duration::from_secs(10);
 const RETRY_LONGEST: Duration = Duration::from_secs(600);
 
@@ -37,7 +39,10 @@ pub struct MtuDiscovery {
     /// Nothing to find until then.
     next_search: Instant,
     retry: Duration,
+    /// Large packets lost since one arrived, and when the first of them left.
     large_lost: u8,
+    first_lost: Instant,
+    /// Small ones that left later and arrived.
     small_since: u8,
 }
 
@@ -55,6 +60,7 @@ impl MtuDiscovery {
             next_search: Instant::ZERO,
             retry: RETRY_FIRST,
             large_lost: 0,
+            first_lost: Instant::ZERO,
             small_since: 0,
         }
     }
@@ -126,27 +132,33 @@ impl MtuDiscovery {
         self.fail(now, packet);
     }
 
-    /// A datagram with this UDP payload, no probe, arrived.
-    pub fn on_acked(&mut self, payload: usize) {
+    /// A datagram with this UDP payload, no probe, that left at `sent`, arrived.
+    pub fn on_acked(&mut self, sent: Instant, payload: usize) {
         if payload + self.headers > SMALLEST {
             self.large_lost = 0;
             self.small_since = 0;
-        } else if self.large_lost > 0 {
+        } else if self.large_lost > 0 && sent > self.first_lost {
             self.small_since = self.small_since.saturating_add(1);
         }
     }
 
-    /// A datagram with this UDP payload, no probe, was lost. True if this shows a black hole: the size fell, and the
-    /// large ones that were lost say nothing about congestion.
-    pub fn on_lost(&mut self, now: Instant, payload: usize) -> bool {
+    /// A datagram with this UDP payload, no probe, that left at `sent`, was lost. True if this shows a black hole: the
+    /// size fell, and the large ones that were lost say nothing about congestion.
+    pub fn on_lost(&mut self, now: Instant, sent: Instant, payload: usize, round_trip: Duration) -> bool {
         if payload + self.headers <= SMALLEST {
+            // Not the size is the reason.
             self.large_lost = 0;
             self.small_since = 0;
             return false;
         }
+        if self.large_lost == 0 {
+            self.first_lost = sent;
+        }
         self.large_lost = self.large_lost.saturating_add(1);
+        let lasting = sent.since(self.first_lost) >= BLACK_HOLE_TIME.max(2 * round_trip);
         if self.large_lost < BLACK_HOLE_LARGE
             || self.small_since < BLACK_HOLE_SMALL
+            || !lasting
             || self.current == SMALLEST
         {
             return false;
@@ -252,13 +264,14 @@ mod tests {
     fn a_black_hole_drops_to_the_smallest_and_is_tried_again_later() {
         let mut mtu = MtuDiscovery::new(false, 1500);
         search(&mut mtu, Instant::ZERO, 1500);
-        let now = Instant::from_millis(5_000);
+        let mut now = Instant::from_millis(5_000);
         let mut fell = false;
-        for _ in 0..10 {
-            mtu.on_acked(100);
-            fell |= mtu.on_lost(now, 1472);
+        while !fell {
+            mtu.on_acked(now, 100);
+            fell = mtu.on_lost(now, now, 1472, Duration::from_millis(30));
+            now += Duration::from_millis(10);
         }
-        assert!(fell);
+        assert_eq!(now, Instant::from_millis(5_210));
         assert_eq!(mtu.current(), 1172);
         assert_eq!(mtu.probe_size(now), None);
         let later = now + RETRY_FIRST;
@@ -271,14 +284,31 @@ mod tests {
         let mut mtu = MtuDiscovery::new(false, 1500);
         search(&mut mtu, Instant::ZERO, 1500);
         let mut state: u64 = 7;
-        for _ in 0..100_000 {
+        for step in 0..100_000 {
+            let now = Instant::from_millis(step);
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let size = if state >> 60 < 4 { 100 } else { 1472 };
             if (state >> 33) % 100 < 10 {
-                assert!(!mtu.on_lost(Instant::ZERO, size));
+                assert!(!mtu.on_lost(now, now, size, Duration::from_millis(30)));
             } else {
-                mtu.on_acked(size);
+                mtu.on_acked(now, size);
             }
+        }
+        assert_eq!(mtu.current(), 1472);
+    }
+
+    #[test]
+    fn a_full_queue_that_small_packets_still_fit_is_no_black_hole() {
+        let mut mtu = MtuDiscovery::new(false, 1500);
+        search(&mut mtu, Instant::ZERO, 1500);
+        for round in 0..1000u64 {
+            // For most of each round trip large packets find no room.
+            for step in 0..100 {
+                let sent = Instant::from_millis(round * 120 + step);
+                mtu.on_acked(sent, 100);
+                assert!(!mtu.on_lost(sent, sent, 1472, Duration::from_millis(100)));
+            }
+            mtu.on_acked(Instant::from_millis(round * 120 + 110), 1472);
         }
         assert_eq!(mtu.current(), 1472);
     }

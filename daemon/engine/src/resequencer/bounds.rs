@@ -44,7 +44,7 @@ fn check(resequencer: &Resequencer) {
     );
     assert_eq!(
         resequencer.deadline().is_some(),
-        resequencer.waiting_bytes > 0,
+        resequencer.held_bytes() > resequencer.ready_bytes,
         "a timer while something waits"
     );
     assert!(resequencer.waiting_bytes + resequencer.reassembly.bytes() <= LIMIT);
@@ -120,7 +120,7 @@ proptest! {
             };
             let _ = resequencer.receive(now, flow, input.ordered, input.offset, kind, input.body.into());
             check(&resequencer);
-            if let Some(deadline) = resequencer.deadline() {
+            if let Some(deadline) = resequencer.deadline().filter(|_| resequencer.blocked_flows() > 0) {
                 prop_assert!(deadline <= now + LONGEST_HOLD, "no hole is waited for longer");
             }
             now += Duration::from_millis(input.wait);
@@ -135,7 +135,11 @@ proptest! {
         }
         resequencer.on_timeout(now + LONGEST_HOLD);
         fetch(&mut resequencer);
-        prop_assert_eq!((resequencer.waiting_bytes, resequencer.ready_bytes, resequencer.deadline()), (0, 0, None));
+        prop_assert_eq!((resequencer.waiting_bytes, resequencer.ready_bytes), (0, 0));
+        while let Some(deadline) = resequencer.deadline() {
+            resequencer.on_timeout(deadline);
+        }
+        prop_assert_eq!(resequencer.held_bytes(), 0, "nothing stays for ever");
     }
 }
 
@@ -211,6 +215,42 @@ fn a_late_packet_is_delivered_once() {
     assert_eq!(fetch(&mut resequencer), 0);
     let found = resequencer.statistics();
     assert_eq!((found.late, found.duplicates, found.timed_out), (1, 1, 1));
+}
+
+#[test]
+fn of_a_packet_that_will_not_be_whole_nothing_is_kept_or_waited_for() {
+    let mut resequencer = Resequencer::new(1);
+    let fragment = DataKind::Fragment { total: 1000, at: 0 };
+    let part = resequencer.receive(at(0), FlowId(1), true, 0, fragment, packet(600));
+    assert_eq!(part, Ok(true));
+    put(&mut resequencer, at(0), 1, 1000, 50);
+    assert_eq!(fetch(&mut resequencer), 0);
+    assert!(resequencer.skip(at(1), FlowId(1), 600, 400));
+    assert_eq!(fetch(&mut resequencer), 1, "what follows");
+    assert_eq!((resequencer.held_bytes(), resequencer.deadline()), (0, None));
+    check(&resequencer);
+}
+
+#[test]
+fn the_parts_of_many_packets_are_kept_until_they_are_whole() {
+    let mut resequencer = Resequencer::new(1);
+    let part = |resequencer: &mut Resequencer, now, number: u32, from: u16, length: usize| {
+        let fragment = DataKind::Fragment {
+            total: 1500,
+            at: from,
+        };
+        let offset = number * 1500 + u32::from(from);
+        resequencer.receive(now, FlowId(1), true, offset, fragment, packet(length))
+    };
+    for number in 0..5000 {
+        assert_eq!(part(&mut resequencer, at(0), number, 0, 1400), Ok(true));
+    }
+    check(&resequencer);
+    for number in 0..5000 {
+        assert_eq!(part(&mut resequencer, at(2500), number, 1400, 100), Ok(true));
+    }
+    assert_eq!(fetch(&mut resequencer), 5000);
+    assert_eq!((resequencer.held_bytes(), resequencer.deadline()), (0, None));
 }
 
 #[test]

@@ -212,7 +212,9 @@ impl Resequencer {
             return false;
         }
         let skip = Arrival::Whole(HeldKind::Skip);
-        self.receive_ordered(now, flow, offset, units, Bytes::new(), skip)
+        let new = self.receive_ordered(now, flow, offset, units, Bytes::new(), skip);
+        self.drop_broken(now, flow, offset, units);
+        new
     }
 
     /// The sender's hint for how long holes may be worth waiting for.
@@ -244,11 +246,13 @@ impl Resequencer {
 
     /// When [`Self::on_timeout`] is due. It moves with every other call.
     pub fn deadline(&self) -> Option<Instant> {
-        self.blocked.first().map(|(since, _)| *since + self.hold())
+        let hole = self.blocked.first().map(|(since, _)| *since + self.hold());
+        hole.into_iter().chain(self.reassembly.deadline()).min()
     }
 
-    /// Gives up the holes that were waited for long enough.
+    /// Gives up the holes that were waited for long enough, and packets of which a part does not come.
     pub fn on_timeout(&mut self, now: Instant) {
+        self.reassembly.expire(now);
         let hold = self.hold();
         while let Some((since, slot)) = self.blocked.first().copied() {
             if since + hold > now {
@@ -333,6 +337,9 @@ impl Resequencer {
                 let Some(offset) = self.unordered.take(offset, u64::from(units)) else {
                     return false;
                 };
+                // Parts of it that came before are not needed any more.
+                let end = offset + u64::from(units);
+                self.reassembly.drop_within(FlowId::UNORDERED, offset, end);
                 let held = Held {
                     offset,
                     units,
@@ -357,6 +364,7 @@ impl Resequencer {
                     }
                 }
                 self.reassembly.drop_complete();
+                self.shed();
                 new
             }
         }
@@ -383,6 +391,10 @@ impl Resequencer {
         let mut update = Update::default();
         let new = match kind {
             Arrival::Whole(kind) => {
+                if matches!(kind, HeldKind::Packet) {
+                    let end = offset + u64::from(units);
+                    self.reassembly.drop_within(id, offset, end);
+                }
                 let held = Held {
                     offset,
                     units,
@@ -406,15 +418,40 @@ impl Resequencer {
             }
         };
         self.apply(slot, update);
-        while self.waiting_bytes + self.reassembly.bytes() > LIMIT {
-            let Some((_, slot)) = self.blocked.first().copied() else {
-                self.reassembly.drop_oldest();
-                continue;
-            };
-            self.statistics.overflowed += 1;
-            self.give_up(slot);
-        }
+        self.shed();
         new
+    }
+
+    /// Of these units nothing will come: parts of packets that they belong to are of no use, and none of their units is
+    /// waited for.
+    fn drop_broken(&mut self, now: Instant, id: FlowId, offset: u32, units: u32) {
+        let Some(slot) = self.table.find(id) else { return };
+        let from = self.table[slot].expand(offset);
+        let to = from + u64::from(units);
+        while let Some((start, end)) = self.reassembly.drop_within(id, from, to) {
+            let mut update = Update::default();
+            let skip = Held {
+                offset: start,
+                units: (end - start) as u32,
+                since: now,
+                body: Bytes::new(),
+                kind: HeldKind::Skip,
+            };
+            self.table[slot].place(skip, &mut update);
+            self.apply(slot, update);
+        }
+    }
+
+    /// Keeps what waits within its bound.
+    fn shed(&mut self) {
+        while self.waiting_bytes + self.reassembly.bytes() > LIMIT {
+            if let Some((_, slot)) = self.blocked.first().copied() {
+                self.statistics.overflowed += 1;
+                self.give_up(slot);
+            } else if !self.reassembly.drop_oldest() {
+                return;
+            }
+        }
     }
 
     /// Finds or makes the flow; to make room another one may have to go.

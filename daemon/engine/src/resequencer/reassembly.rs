@@ -1,6 +1,6 @@
 //! Packets that came in fragments, of which some are missing yet.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,15 +9,14 @@ use super::{Held, HeldKind, PIECE_COST};
 use crate::ids::FlowId;
 use crate::time::Instant;
 
-/// Packets at a time.
-const PACKETS: usize = 256;
-/// After that long nobody sends the rest any more.
-const LIFETIME: Duration = Duration::from_secs(2);
+/// After that long nobody sends the rest any more: its sender repairs for two seconds, and needs a while to be heard.
+const LIFETIME: Duration = Duration::from_secs(5);
+
+/// Which packet: its flow, and the offset of its first unit.
+type Key = (FlowId, u64);
 
 #[derive(Debug)]
 struct Partial {
-    flow: FlowId,
-    start: u64,
     total: u16,
     began: Instant,
     /// Sorted, without overlaps.
@@ -25,12 +24,13 @@ struct Partial {
     received: u16,
 }
 
-/// The packets that are not whole.
+/// The packets that are not whole. They are bounded by their bytes, which the caller looks at, and by time.
 #[derive(Debug, Default)]
 pub(super) struct Reassembly {
-    /// Oldest first.
-    packets: VecDeque<Partial>,
-    complete: Option<Partial>,
+    packets: BTreeMap<Key, Partial>,
+    /// The same, by when they began.
+    by_age: BTreeSet<(Instant, Key)>,
+    complete: Option<(u64, Partial)>,
     bytes: usize,
     /// Emptied lists of fragments, to be filled again.
     spare: Vec<VecDeque<(u16, Bytes)>>,
@@ -48,44 +48,29 @@ impl Reassembly {
         at: u16,
         body: Bytes,
     ) -> bool {
-        while self
-            .packets
-            .front()
-            .is_some_and(|oldest| now.since(oldest.began) >= LIFETIME)
-        {
-            self.drop_oldest();
-        }
-        let found = self
-            .packets
-            .iter()
-            .rposition(|packet| packet.flow == flow && packet.start == start);
-        let index = match found {
-            Some(index) if self.packets[index].total == total => index,
-            // Two lengths for one packet: no sender does that.
-            Some(_) => return false,
-            None => {
-                if self.packets.len() == PACKETS {
-                    self.drop_oldest();
-                }
-                self.packets.push_back(Partial {
-                    flow,
-                    start,
-                    total,
-                    began: now,
-                    fragments: self.spare.pop().unwrap_or_default(),
-                    received: 0,
-                });
-                self.packets.len() - 1
+        let key = (flow, start);
+        let spare = &mut self.spare;
+        let by_age = &mut self.by_age;
+        let packet = self.packets.entry(key).or_insert_with(|| {
+            by_age.insert((now, key));
+            Partial {
+                total,
+                began: now,
+                fragments: spare.pop().unwrap_or_default(),
+                received: 0,
             }
-        };
-        let packet = &mut self.packets[index];
+        });
+        if packet.total != total {
+            // Two lengths for one packet: no sender does that.
+            return false;
+        }
         let before = packet.received;
         let (pieces, bytes) = packet.add(at, body);
         self.bytes += bytes + pieces * PIECE_COST;
         let new = packet.received != before;
         if packet.received == total {
             self.drop_complete();
-            self.complete = self.packets.remove(index);
+            self.complete = self.take(key).map(|packet| (start, packet));
         }
         new
     }
@@ -97,14 +82,14 @@ impl Reassembly {
 
     /// The fragments of the packet that is complete, in order.
     pub(super) fn pop_complete(&mut self, now: Instant) -> Option<Held> {
-        let packet = self.complete.as_mut()?;
+        let (start, packet) = self.complete.as_mut()?;
         let Some((at, body)) = packet.fragments.pop_front() else {
             self.drop_complete();
             return None;
         };
         self.bytes -= body.len() + PIECE_COST;
         Some(Held {
-            offset: packet.start + u64::from(at),
+            offset: *start + u64::from(at),
             units: body.len() as u32,
             since: now,
             body,
@@ -116,21 +101,54 @@ impl Reassembly {
 
     /// Lets go of a packet that is complete, but came before as a whole.
     pub(super) fn drop_complete(&mut self) {
-        if let Some(packet) = self.complete.take() {
+        if let Some((_, packet)) = self.complete.take() {
             self.release(packet);
         }
     }
 
-    /// Gives up the packet that is incomplete for the longest time.
-    pub(super) fn drop_oldest(&mut self) {
-        if let Some(packet) = self.packets.pop_front() {
+    /// Lets go of a packet of which some of the units `from..to` will never come; its first unit and the first one
+    /// behind it.
+    pub(super) fn drop_within(&mut self, flow: FlowId, from: u64, to: u64) -> Option<(u64, u64)> {
+        let (key, packet) = self.packets.range((flow, 0)..(flow, to)).next_back()?;
+        let (key, end) = (*key, key.1 + u64::from(packet.total));
+        if end <= from {
+            return None;
+        }
+        let packet = self.take(key)?;
+        self.release(packet);
+        Some((key.1, end))
+    }
+
+    /// Gives up the packet that is incomplete for the longest time; false if there is none.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        let Some((_, key)) = self.by_age.first().copied() else {
+            return false;
+        };
+        if let Some(packet) = self.take(key) {
             self.release(packet);
         }
+        true
+    }
+
+    /// When [`Self::expire`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.by_age.first().map(|(began, _)| *began + LIFETIME)
+    }
+
+    /// Gives up what was incomplete for too long.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.deadline().is_some_and(|at| at <= now) && self.drop_oldest() {}
     }
 
     /// Bytes held, with a cost for each piece.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn take(&mut self, key: Key) -> Option<Partial> {
+        let packet = self.packets.remove(&key)?;
+        self.by_age.remove(&(packet.began, key));
+        Some(packet)
     }
 
     fn release(&mut self, mut packet: Partial) {

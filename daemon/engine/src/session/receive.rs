@@ -257,7 +257,8 @@ impl Session {
         if let Some(size) = packet.contents.probe {
             path.mtu.on_probe_acked(now, size);
         } else {
-            path.mtu.on_acked(packet.bytes as usize - path.outer_overhead());
+            let payload = packet.bytes as usize - path.outer_overhead();
+            path.mtu.on_acked(packet.sent, payload);
         }
         if packet.contents.status == Some(path.status_number) {
             path.status_unconfirmed = false;
@@ -286,7 +287,7 @@ impl Session {
             } else {
                 bytes += u64::from(packet.bytes);
                 let payload = packet.bytes as usize - path.outer_overhead();
-                path.mtu.on_lost(now, payload);
+                path.mtu.on_lost(now, packet.sent, payload, path.rtt.smoothed());
                 newest = newest.max(packet.sent);
             }
         }

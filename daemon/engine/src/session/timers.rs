@@ -52,6 +52,7 @@ impl Session {
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING_EVERY;
             self.queues.retire_idle(now);
+            self.resequencer.retire_idle(now);
         }
     }
 
