@@ -57,6 +57,10 @@ impl Controller for Fixed {
         self.pacing_rate()
     }
 
+    fn knows_rate(&self) -> bool {
+        true
+    }
+
     fn wants_probe_traffic(&self) -> bool {
         false
     }

@@ -7,9 +7,10 @@ use super::{Controller, Loss};
 use crate::ids::PathId;
 use crate::path::delay::{DelayEstimator, PeerClock};
 use crate::path::pacer::Pacer;
-use crate::path::received::{AckPolicy, Received};
+use crate::path::received::Received;
 use crate::path::rtt::RttEstimator;
 use crate::path::sent::SentPackets;
+use crate::path::way_back::AckPolicy;
 use crate::settings::BytesPerSecond;
 use crate::time::Instant;
 
@@ -195,7 +196,7 @@ impl Run {
         let pacer = Pacer::new(controller.pacing_rate());
         let policer = (link.policer.map_or(0.0, |(_, burst)| burst as f64), Instant::ZERO);
         let mut received = Received::new(PathId(0));
-        received.set_ack_policy(AckPolicy::new(2 * link.delay, link.rates[0].1, 0));
+        received.set_ack_policy(AckPolicy::new(2 * link.delay, link.rates[0].1, u64::MAX));
         let mut run = Self {
             link,
             controller,
@@ -285,6 +286,7 @@ impl Run {
                 if self.received.ack_deadline().is_some_and(|due| due <= self.now)
                     && let Some(frame) = self.received.frame(self.now)
                 {
+                    self.received.told(self.now);
                     self.order += 1;
                     let made = self.order;
                     self.acks.insert(made, frame);

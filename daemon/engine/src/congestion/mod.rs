@@ -43,6 +43,8 @@ pub trait Controller: Debug + Send {
     fn pacing_rate(&self) -> BytesPerSecond;
     /// Estimated delivery rate that the path offers.
     fn bandwidth(&self) -> BytesPerSecond;
+    /// True once [`Self::bandwidth`] is what the path carries, and not only what was offered to it.
+    fn knows_rate(&self) -> bool;
     /// True while more load than the scheduler would give would teach something.
     fn wants_probe_traffic(&self) -> bool;
     /// The user's limit.

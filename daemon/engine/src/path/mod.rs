@@ -12,3 +12,4 @@ mod reordering;
 pub mod rtt;
 pub mod sent;
 pub mod state;
+pub mod way_back;

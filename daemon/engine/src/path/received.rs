@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::way_back::AckPolicy;
 use crate::ids::PathId;
 use crate::time::Instant;
 use crate::wire::frame::{AckFrame, AckRanges};
@@ -13,48 +14,6 @@ const MOST_RANGES: usize = 64;
 const MOST_HOLES: usize = 32;
 /// How long a hole is news.
 const RECENT: Duration = Duration::from_millis(150);
-const USUAL_PACKETS: u32 = 2;
-const USUAL_DELAY: Duration = Duration::from_millis(5);
-/// What an acknowledgement takes on the wire, IP header included; pieces of data beside it not counted.
-const ACK_BYTES: u64 = 80;
-/// Acknowledgements take at most one part in this many of the return path.
-const ACK_SHARE: u64 = 20;
-const MOST_ACK_PACKETS: u32 = 16;
-const LONGEST_ACK_SPACING: Duration = Duration::from_millis(25);
-
-/// How often to acknowledge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AckPolicy {
-    /// After this many datagrams.
-    pub packets: u32,
-    /// Or after this time.
-    pub delay: Duration,
-    /// Never more often than this, not even for a hole.
-    pub spacing: Duration,
-}
-
-impl AckPolicy {
-    /// Often enough for good estimates, and at most a twentieth of the way back: `incoming` is what arrives on the
-    /// path, `returning` what its return path offers (zero if unknown), bytes per second.
-    pub fn new(rtt: Duration, incoming: u64, returning: u64) -> Self {
-        let spacing = match (ACK_BYTES * ACK_SHARE * 1_000_000_000).checked_div(returning) {
-            Some(nanoseconds) => Duration::from_nanos(nanoseconds).min(LONGEST_ACK_SPACING),
-            None => Duration::ZERO,
-        };
-        // Some forty in a round trip tell enough.
-        let in_a_round = u128::from(incoming / 1_400) * rtt.as_nanos() / 1_000_000_000;
-        let packets = (in_a_round / 40).clamp(u128::from(USUAL_PACKETS), u128::from(MOST_ACK_PACKETS));
-        Self {
-            packets: packets as u32,
-            delay: (rtt / 8)
-                .min(USUAL_DELAY)
-                .max(Duration::from_micros(250))
-                .max(spacing),
-            spacing,
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Hole {
     start: u64,
@@ -92,11 +51,7 @@ impl Received {
             largest_at: Instant::ZERO,
             ce: 0,
             holes: VecDeque::with_capacity(MOST_HOLES),
-            policy: AckPolicy {
-                packets: USUAL_PACKETS,
-                delay: USUAL_DELAY,
-                spacing: Duration::ZERO,
-            },
+            policy: AckPolicy::default(),
             waiting: 0,
             waiting_since: Instant::ZERO,
             at_once: false,
@@ -158,17 +113,9 @@ impl Received {
         self.waiting > 0
     }
 
-    /// The acknowledgement of all that arrived, to be sent now; none before the first packet.
-    pub fn frame(&mut self, now: Instant) -> Option<AckFrame> {
-        let frame = self.repeat(now)?;
-        self.waiting = 0;
-        self.at_once = false;
-        self.acked_at = Some(now);
-        Some(frame)
-    }
-
-    /// The same, as a second copy for another path: the one that is due stays due.
-    pub fn repeat(&self, now: Instant) -> Option<AckFrame> {
+    /// The acknowledgement of all that arrived; none before the first packet. What is due stays due until it was
+    /// [`told`](Self::told).
+    pub fn frame(&self, now: Instant) -> Option<AckFrame> {
         let largest = self.largest()?;
         let mut ranges = AckRanges::new();
         for &(start, end) in self.ranges.iter().rev() {
@@ -184,6 +131,14 @@ impl Received {
             ecn_ce: self.ce,
             ranges,
         })
+    }
+
+    /// An acknowledgement left; the largest number in it.
+    pub fn told(&mut self, now: Instant) -> Option<u64> {
+        self.waiting = 0;
+        self.at_once = false;
+        self.acked_at = Some(now);
+        self.largest()
     }
 
     /// The peer has an acknowledgement whose largest number was this: what lies below needs not be told again.
@@ -314,7 +269,7 @@ mod tests {
         Instant::from_millis(milliseconds)
     }
 
-    fn ranges(received: &mut Received) -> Vec<(u64, u64)> {
+    fn ranges(received: &Received) -> Vec<(u64, u64)> {
         received.frame(ms(0)).unwrap().ranges.iter().collect()
     }
 
@@ -329,7 +284,7 @@ mod tests {
                 let number = (state >> 33) % 50;
                 assert_eq!(received.record(ms(1), number, true, false), model.insert(number));
             }
-            let told: Vec<u64> = ranges(&mut received)
+            let told: Vec<u64> = ranges(&received)
                 .into_iter()
                 .rev()
                 .flat_map(|(a, b)| a..=b)
@@ -347,6 +302,8 @@ mod tests {
         received.record(ms(11), 1, true, false);
         assert!(received.ack_deadline().unwrap() <= ms(11));
         let frame = received.frame(ms(12)).unwrap();
+        assert!(received.ack_deadline().is_some(), "it has not left yet");
+        assert_eq!(received.told(ms(12)), Some(1));
         assert_eq!((frame.largest, frame.delay), (1, Duration::from_millis(1)));
         assert_eq!(received.ack_deadline(), None);
         received.record(ms(20), 2, false, false);
@@ -357,24 +314,6 @@ mod tests {
         );
         received.record(ms(30), 4, true, false);
         assert!(received.ack_deadline().unwrap() <= ms(30));
-    }
-
-    #[test]
-    fn a_narrow_way_back_bounds_even_urgent_acknowledgements() {
-        let policy = AckPolicy::new(Duration::from_millis(20), 12_500_000, 125_000);
-        assert!(ACK_BYTES * 1_000_000 / policy.spacing.as_micros() as u64 <= 125_000 / ACK_SHARE);
-        let mut received = Received::new(PathId(0));
-        received.set_ack_policy(policy);
-        let mut acks = 0;
-        for number in 0..20_000u64 {
-            let now = Instant::from_nanos(number * 100_000);
-            received.record(now, number * 2, true, false);
-            if received.ack_deadline().is_some_and(|due| due <= now) {
-                acks += 1;
-                received.frame(now);
-            }
-        }
-        assert!(acks * ACK_BYTES <= 2 * 125_000 / ACK_SHARE + ACK_BYTES, "{acks}");
     }
 
     #[test]
@@ -407,7 +346,7 @@ mod tests {
         assert!(received.ranges.len() <= 5);
         assert_eq!(received.largest(), Some(199_998));
         received.on_ack_of_ack(u64::MAX);
-        assert_eq!(ranges(&mut received), [(199_998, 199_998)]);
+        assert_eq!(ranges(&received), [(199_998, 199_998)]);
     }
 
     #[test]

@@ -36,6 +36,7 @@ impl Ends {
 
     fn ack(&mut self, made: Instant, now: Instant) -> AckOutcome {
         let mut frame = self.received.frame(made).unwrap();
+        self.received.told(made);
         // As it comes over the wire: the low 32 bits only.
         let low = frame.largest & 0xffff_ffff;
         assert_eq!(frame.largest, low);

@@ -10,11 +10,12 @@ use crate::inner::ContextId;
 use crate::path::delay::{DelayEstimator, PeerClock};
 use crate::path::mtu::MtuDiscovery;
 use crate::path::pacer::Pacer;
-use crate::path::received::{AckPolicy, Received};
+use crate::path::received::Received;
 use crate::path::rtt::RttEstimator;
 use crate::path::sent::SentPackets;
 use crate::path::state::Condition;
 use crate::path::state::PathState;
+use crate::path::way_back::{AckPolicy, WayBack};
 use crate::replay::ReplayWindow;
 use crate::scheduler::PathView;
 use crate::session::Side;
@@ -78,6 +79,12 @@ pub(super) struct Path {
     pub(super) status_unconfirmed: bool,
     /// A packet of the peer's is missing since the last acknowledgement on another path.
     pub(super) gap_news: bool,
+    /// What its way back carries, as far as acknowledgements show.
+    pub(super) way_back: WayBack,
+    /// Something sent here was acknowledged since the last look.
+    pub(super) delay_news: bool,
+    /// Datagrams with nothing but an acknowledgement since one that wanted an answer.
+    pub(super) unanswerable: u32,
     /// Bytes received at the last look, and when, for the rate at which the peer sends.
     pub(super) received_at_look: (u64, Instant),
     /// It has told the other end that this one leaves.
@@ -136,6 +143,9 @@ impl Path {
             status_unconfirmed: side == Side::Client,
             closed: false,
             gap_news: false,
+            way_back: WayBack::default(),
+            delay_news: false,
+            unanswerable: 0,
             received_at_look: (0, now),
             app_limited: true,
             counters: PathCounters::default(),
@@ -245,7 +255,10 @@ impl Path {
         }
         let received = u128::from(self.counters.received_bytes - bytes);
         let incoming = (received * 1_000_000_000 / elapsed.as_nanos()) as u64;
-        let returning = self.rate().0;
+        if std::mem::take(&mut self.delay_news) {
+            self.way_back.learn(self.delay.queue());
+        }
+        let returning = self.way_back.carries(self.rate().0, self.congestion.knows_rate());
         self.received
             .set_ack_policy(AckPolicy::new(self.rtt.smoothed(), incoming, returning));
         self.received_at_look = (self.counters.received_bytes, now);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::Session;
 use super::path::MAX_ACK_DELAY;
 use super::path::Path;
-use super::{HINT_EVERY, Session};
 use crate::event::Event;
 use crate::path::state::{Change, Condition};
 use crate::time::Instant;
@@ -158,8 +158,7 @@ impl Session {
     }
 
     /// Tells the peer how long its holes are worth waiting for: only the sender knows the paths' delays.
-    pub(super) fn write_hint(&mut self, now: Instant, out: &mut Vec<u8>) {
-        self.next_hint = now + HINT_EVERY;
+    pub(super) fn write_hint(&self, out: &mut Vec<u8>) {
         let delays = || self.paths.iter().filter(|path| path.is_usable());
         let fastest = delays().filter_map(|path| path.delay.base()).min().unwrap_or(0);
         let slowest = delays().map(Path::latest_arrival).max().unwrap_or(0);

@@ -6,7 +6,7 @@
 use rand_chacha::rand_core::RngCore;
 
 use super::path::Carried;
-use super::{MOST_PATHS, Session, Side, Transmit};
+use super::{HINT_EVERY, MOST_PATHS, Session, Side, Transmit};
 use crate::flow::{Room, Want};
 use crate::inner::Piece;
 use crate::scheduler::{Backlog, Take};
@@ -19,6 +19,8 @@ use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader, TAG_LEN};
 const LEAST_ROOM: usize = 48;
 /// Nanoseconds by which another path must be faster for an acknowledgement to be worth a second copy there.
 const WORTH_A_SECOND_ACK: i64 = 2_000_000;
+/// Of so many acknowledgements one asks for an answer where nothing else does.
+const ASK_EVERY: u32 = 16;
 /// A piece that was lost this often is sent over two WANs at once.
 const LOSSES_BEFORE_COPY: u8 = 2;
 /// In redundant mode a copy that would arrive this much after the first one is left out.
@@ -94,22 +96,35 @@ impl Session {
         let may_send_data = self.may_send_data(now, index);
         let mut eliciting = self.write_control(now, index, out, &mut carried);
         let urgent = out.len() > body;
-        self.write_acks(now, index, urgent || may_send_data, end, out, &mut carried);
-        // Only where data goes along: it wants an acknowledgement, and two idle ends would answer each other for ever.
-        let waiting = self.store.has_repairs() || !self.queues.is_empty();
-        if may_send_data && waiting && self.hint_is_due(now) {
-            self.write_hint(now, out);
-        }
+        self.write_acks(now, index, urgent, end, out, &mut carried);
         let mut built = Built::More;
         if may_send_data {
+            let alone = out.len();
+            let waiting = self.store.has_repairs() || !self.queues.is_empty();
+            let company = waiting || !self.paths[index].copies.is_empty();
+            let hints = waiting && self.hint_is_due(now);
+            let acknowledges = company && self.write_news(now, index, end, out);
+            if hints {
+                self.write_hint(out);
+            }
             let before = out.len();
             self.write_data(now, index, out, end, &mut carried);
-            eliciting |= out.len() > before;
+            let path = &mut self.paths[index];
             if out.len() == before {
-                // It could send and has nothing to: what is on its way does not show what the path can do.
-                let path = &mut self.paths[index];
+                // It could send and has nothing to: what is on its way does not show what the path can do. What was to
+                // go along with data waits: an acknowledgement for its time, and a hint, which wants an acknowledgement,
+                // for ever, or two idle ends would answer each other.
+                out.truncate(alone);
                 path.app_limited = true;
                 path.sent.on_app_limited();
+            } else {
+                eliciting = true;
+                if acknowledges {
+                    carried.acknowledged = path.received.told(now).map(|largest| (path.id, largest));
+                }
+                if hints {
+                    self.next_hint = now + HINT_EVERY;
+                }
             }
         }
         if out.len() == body && first {
@@ -123,6 +138,7 @@ impl Session {
         }
         if !eliciting {
             built = Built::Alone;
+            eliciting = self.wants_answer(index, out, end);
         }
         let Some(keys) = self.keys.as_ref() else {
             return Built::Nothing;
@@ -130,6 +146,18 @@ impl Session {
         keys.seal.seal(header.path, number, &header.encode(), out, body);
         self.sent(now, index, number, out.len() - start, eliciting, carried);
         built
+    }
+
+    /// A path on which nothing is sent but acknowledgements would never learn whether they queue up: now and then one
+    /// asks for an answer. True if this one does.
+    fn wants_answer(&mut self, index: usize, out: &mut Vec<u8>, end: usize) -> bool {
+        let path = &mut self.paths[index];
+        path.unanswerable += 1;
+        let asks = path.unanswerable >= ASK_EVERY && path.sent.in_flight() == 0 && out.len() < end;
+        if asks {
+            frame::write_ping(out);
+        }
+        asks
     }
 
     /// Congestion control, pacer and validation allow new data.
@@ -207,25 +235,36 @@ impl Session {
         out: &mut Vec<u8>,
         carried: &mut Carried,
     ) {
-        let path = &mut self.paths[index];
-        let due = path.received.ack_deadline().is_some_and(|at| at <= now);
-        if due || company && path.received.has_news() {
-            let Some(ack) = path.received.frame(now) else {
-                return;
-            };
-            carried.acknowledged = Some((path.id, ack.largest));
-            frame::write_ack(out, &ack, end.saturating_sub(out.len()));
+        let due = self.paths[index]
+            .received
+            .ack_deadline()
+            .is_some_and(|at| at <= now);
+        if (due || company) && self.write_news(now, index, end, out) {
+            let path = &mut self.paths[index];
+            carried.acknowledged = path.received.told(now).map(|largest| (path.id, largest));
         }
         // What another path is missing is told here, too, if this one is faster: the repair then starts earlier.
         for other in 0..self.paths.len() {
             let faster = self.views[other].one_way - self.views[index].one_way > WORTH_A_SECOND_ACK;
             if other != index && faster && self.views[index].usable && self.paths[other].gap_news {
                 self.paths[other].gap_news = false;
-                if let Some(ack) = self.paths[other].received.repeat(now) {
+                if let Some(ack) = self.paths[other].received.frame(now) {
                     frame::write_ack(out, &ack, end.saturating_sub(out.len()));
                 }
             }
         }
+    }
+
+    /// The path's acknowledgement, if it says anything new; [`Received::told`](crate::path::received::Received::told)
+    /// follows when it leaves.
+    fn write_news(&self, now: Instant, index: usize, end: usize, out: &mut Vec<u8>) -> bool {
+        let received = &self.paths[index].received;
+        if !received.has_news() {
+            return false;
+        }
+        received
+            .frame(now)
+            .is_some_and(|ack| frame::write_ack(out, &ack, end.saturating_sub(out.len())))
     }
 
     /// Repairs, copies and new data, as much as fits.
@@ -438,6 +477,7 @@ impl Session {
         path.sent
             .on_sent(now, number, bytes as u32, eliciting, path.app_limited, carried);
         if eliciting {
+            path.unanswerable = 0;
             path.pacer.on_sent(now, bytes as u64);
             let in_flight = path.sent.in_flight();
             path.congestion.on_sent(now, bytes as u64, in_flight);

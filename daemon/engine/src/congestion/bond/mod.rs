@@ -38,6 +38,8 @@ const SMALLEST_WINDOW: u64 = 4 * PACKET;
 const STARTUP_GAIN: f64 = 2.77;
 /// A queue beyond twice what we want ends probing upwards without looking at what it brought.
 const UP_SLACK: Duration = Duration::from_millis(3);
+/// Bytes lost in a round trip, beside their share, that end the start: fewer are lost by chance.
+const DROWNED: u64 = 8 * PACKET;
 /// A queue beyond what we want that ends the start.
 const STARTUP_SLACK: Duration = Duration::from_millis(5);
 /// Paces of probing upwards, one after the other while each finds more.
@@ -113,6 +115,8 @@ pub struct Bond {
     /// More load brings loss, not queue: the rate is what arrives.
     ceiling: bool,
     ceiling_rate: f64,
+    /// A round trip was not short of data since the start.
+    loaded: bool,
     /// Window at the start: grows by what is acknowledged, as the slow start of a sender inside does, which must not
     /// find a queue here.
     opened: u64,
@@ -171,6 +175,7 @@ impl Bond {
             usual_lost: 0.0,
             ceiling: false,
             ceiling_rate: 0.0,
+            loaded: false,
             opened: INITIAL_WINDOW,
             full_rate: 0.0,
             full_rounds: 0,
@@ -280,6 +285,7 @@ impl Bond {
 
     fn end_round(&mut self, now: Instant, seen: &Observation) {
         self.rounds += 1;
+        self.loaded |= self.state != State::Startup && !seen.app_limited;
         self.learn_loss(seen);
         self.learn_rate(seen);
         match self.state {
@@ -295,7 +301,7 @@ impl Bond {
     }
 
     fn startup(&mut self, now: Instant, seen: &Observation) {
-        let drowned = seen.loss() > 0.2;
+        let drowned = seen.loss() > 0.2 && seen.lost >= DROWNED;
         let stands = self.ours(seen.queue_smallest) > self.queue_most();
         self.standing_rounds = if stands { self.standing_rounds + 1 } else { 0 };
         if self.standing_rounds >= 4 {
@@ -608,6 +614,10 @@ impl Controller for Bond {
 
     fn bandwidth(&self) -> BytesPerSecond {
         self.limited(self.bandwidth)
+    }
+
+    fn knows_rate(&self) -> bool {
+        self.loaded && self.state != State::Startup
     }
 
     fn wants_probe_traffic(&self) -> bool {
