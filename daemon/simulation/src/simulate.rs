@@ -15,6 +15,10 @@ use crate::world::{World, engine};
 
 /// Time after the drain in which nothing should happen any more.
 const QUIET: Duration = Duration::from_secs(2);
+/// Longest time for what is queued to leave over narrow links.
+const LONGEST_DRAIN: Duration = Duration::from_secs(30);
+/// After this time at the latest the client of a metered WAN speaks, so that its address translator knows it.
+const NAT_KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// What a caller changes of a scenario.
 #[derive(Default)]
@@ -81,7 +85,23 @@ fn run(
     let at_end = Side::BOTH.map(|side| world.knowledge(side));
     let mut report = Report::new(name, seed, &world, length, &at_end);
     world.stop_flows();
-    world.run(Instant::ZERO + length + drain, &mut sampled);
+    let mut end = Instant::ZERO + length + drain;
+    world.run(end, &mut sampled);
+    // A narrow link may have something to carry yet; as long as that becomes less, it is waited for. And to a client whose
+    // address translator forgot it nothing can be sent before it says something by itself.
+    let forgotten = world.setup().wans.iter().any(|wan| !wan.nat.rebinds.is_empty());
+    let patience = if forgotten { NAT_KEEPALIVE } else { QUIET };
+    let (mut left, mut moved) = (waiting(&world), end);
+    while left > 0 && end < Instant::ZERO + length + drain + LONGEST_DRAIN {
+        end += QUIET;
+        world.run(end, &mut sampled);
+        let before = std::mem::replace(&mut left, waiting(&world));
+        if left < before {
+            moved = end;
+        } else if end.since(moved) >= patience {
+            break;
+        }
+    }
     let offered = |world: &World| -> u64 {
         world
             .links()
@@ -92,7 +112,7 @@ fn run(
     };
     let begun = offered(&world);
     let before = Side::BOTH.map(|side| world.knowledge(side));
-    world.run(Instant::ZERO + length + drain + QUIET, &mut sampled);
+    world.run(end + QUIET, &mut sampled);
     if let Some(error) = failure {
         return Err(error);
     }
@@ -106,4 +126,13 @@ fn run(
     report.hash = world.hash();
     report.finish(&world);
     Ok((world, report))
+}
+
+/// Bytes that both ends have yet to bring across.
+fn waiting(world: &World) -> u64 {
+    let of = |side| {
+        let knowledge = world.knowledge(side);
+        knowledge.backlog + knowledge.unacknowledged
+    };
+    Side::BOTH.map(of).iter().sum()
 }

@@ -33,6 +33,12 @@ const FORGIVEN: Duration = Duration::from_secs(120);
 const IDLE_PROBE: Duration = Duration::from_secs(5);
 const IDLE_PROBE_METERED: Duration = Duration::from_secs(20);
 
+/// After data stopped to arrive for this long the path is asked, too: behind an address translator that forgot its
+/// mapping nothing arrives any more, and only a packet from inside opens it again.
+const QUIET: Duration = Duration::from_secs(1);
+/// But only once for so many packets with data: now and then a packet is no stream that stopped.
+const STREAM: u32 = 16;
+
 /// A path's condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -79,6 +85,9 @@ pub struct PathState {
     stall_at: Instant,
     last_sent: Instant,
     last_answer: Instant,
+    /// Packets with data that arrived since it was asked last, and when the newest did.
+    heard: u32,
+    heard_at: Instant,
     /// A silence that may be the loss of a single packet: when the oldest unanswered packet left, and when the path was
     /// asked about it.
     asked: Option<(Instant, Instant)>,
@@ -104,6 +113,8 @@ impl PathState {
             stall_at: Instant::ZERO,
             last_sent: now,
             last_answer: now,
+            heard: 0,
+            heard_at: now,
             asked: None,
             asks: false,
         }
@@ -268,6 +279,12 @@ impl PathState {
         }
     }
 
+    /// Data arrived on this path, and the end of that stream is to be noticed.
+    pub fn on_data(&mut self, now: Instant) {
+        self.heard = self.heard.saturating_add(1);
+        self.heard_at = now;
+    }
+
     /// Anything left on this path.
     pub fn on_sent(&mut self, now: Instant) {
         self.last_sent = now;
@@ -281,6 +298,7 @@ impl PathState {
     /// A probe left.
     pub fn on_probe_sent(&mut self, now: Instant, rtt: &RttEstimator) {
         self.last_sent = now;
+        self.heard = 0;
         match self.condition {
             Condition::Probing | Condition::Down => {
                 self.next_probe = now + self.probe_interval;
@@ -334,6 +352,7 @@ impl PathState {
             &mut self.next_probe,
             &mut self.last_answer,
             &mut self.last_sent,
+            &mut self.heard_at,
         ] {
             *time += gap;
         }
@@ -348,6 +367,7 @@ impl PathState {
         match self.condition {
             _ if self.link_gone => None,
             Condition::Active if self.asks => self.asked.map(|(_, at)| at),
+            Condition::Active if self.heard >= STREAM => Some(self.heard_at + QUIET),
             Condition::Active if self.metered => Some(self.last_sent + IDLE_PROBE_METERED),
             Condition::Active => Some(self.last_sent + IDLE_PROBE),
             _ => Some(self.next_probe),

@@ -185,3 +185,19 @@ fn deadlines_always_lead_somewhere() {
         assert!(calls < 200);
     }
 }
+
+#[test]
+fn a_path_is_asked_when_a_stream_stops_to_arrive_and_not_after_single_packets() {
+    let rtt = steady(20);
+    let mut path = PathState::new(ms(0), true);
+    let start = validate(&mut path, ms(0), &rtt);
+    path.on_data(start + 10 * MS);
+    assert!(!path.wants_probe(start + 2000 * MS));
+    for step in 0..20 {
+        path.on_data(start + MS * (2000 + step));
+    }
+    assert!(!path.wants_probe(start + 2900 * MS));
+    assert!(path.wants_probe(start + 3019 * MS));
+    path.on_probe_sent(start + 3019 * MS, &rtt);
+    assert!(!path.wants_probe(start + 9000 * MS));
+}

@@ -188,6 +188,9 @@ impl Session {
                     self.resequencer.skip(now, flow, offset, length);
                 }
                 Frame::Data(data) => {
+                    if self.side == Side::Client {
+                        self.paths[index].state.on_data(now);
+                    }
                     let body = plaintext.slice(data.body.clone());
                     let taken =
                         self.resequencer

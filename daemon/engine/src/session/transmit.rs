@@ -284,6 +284,10 @@ impl Session {
             let room = end - out.len();
             if let Some(repair) = self.store.next_repair(now, wan, alone) {
                 if self.write_repair(now, index, &repair, room, out, carried) {
+                    if repair.losses >= LOSSES_BEFORE_COPY && !alone {
+                        // A repair was lost, too: this time it goes over two WANs.
+                        self.store.suspect(repair.id);
+                    }
                     continue;
                 }
                 self.store.put_back(&repair);
@@ -349,10 +353,6 @@ impl Session {
             Repair::Suspicion => self.paths[index].counters.copy_bytes += bytes,
         }
         self.write_piece(index, id, &piece, room, out, carried);
-        if repair.losses >= LOSSES_BEFORE_COPY {
-            // The repair was lost, too: this time it goes over two WANs.
-            self.store.suspect(id);
-        }
         true
     }
 
