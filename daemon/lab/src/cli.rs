@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::Told;
 use crate::contestant::{Kind, Tools, find_program};
 use crate::link::cellular::CELLS;
 use crate::scenario::Scenario;
 use crate::series::{ScenarioReport, Wishes, series};
 use crate::verdict::Standing;
-use crate::{Error, Exit, Result, interrupt, live, namespace, plot, report, shovel, verify};
+use crate::{Error, Exit, Result, bench, interrupt, live, namespace, plot, report, shovel, verify};
 
 /// A network lab: emulated links, scenarios and measurements for the bonding daemon sennit.
 #[derive(Parser)]
@@ -38,10 +39,10 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// Run all scenarios of the benchmark, and write one report.
+    /// Run all scenarios of the benchmark, and write one report: table, JSON, Markdown and plots.
     Bench {
         #[command(flatten)]
-        options: Options,
+        options: BenchOptions,
     },
     /// A download over three emulated WANs, of which one is killed on the way, as a live view with a verdict.
     Live {
@@ -113,6 +114,44 @@ struct Options {
     verbose: bool,
 }
 
+#[derive(Args)]
+struct BenchOptions {
+    /// Only these scenarios, or items by their number, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "ITEM|SCENARIO")]
+    only: Vec<String>,
+    /// Short runs, once each, with one congestion control: a first look. The report says so.
+    #[arg(long)]
+    quick: bool,
+    /// Go on with what the folder has; results of another program or of other settings are made anew.
+    #[arg(long)]
+    resume: bool,
+    /// A goal that was missed is a failure, too (exit code 3).
+    #[arg(long)]
+    strict: bool,
+    /// Where the report is written: report.md, report.json, plots, and a file for each scenario.
+    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    folder: PathBuf,
+    /// Also put the report into this Markdown file, between the lines `<!-- report: begin -->` and
+    /// `<!-- report: end -->`.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Length of each run in seconds, instead of the scenario's.
+    #[arg(long, value_parser = seconds)]
+    seconds: Option<f64>,
+    /// Runs of each contestant, instead of the scenario's.
+    #[arg(long)]
+    repeat: Option<u32>,
+    /// Who takes part, separated by commas: direct, wireguard-go, shovel, sennit.
+    #[arg(long, value_delimiter = ',', value_parser = contestant)]
+    contestants: Option<Vec<Kind>>,
+    /// Chance of the links: the same seed loses the same frames of the same traffic.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The sennit program; without this option the one beside this program.
+    #[arg(long, value_name = "FILE", env = "SENNIT")]
+    sennit: Option<PathBuf>,
+}
+
 fn contestant(name: &str) -> Result<Kind, String> {
     Kind::parse(name).ok_or_else(|| format!("known are {}", Kind::names()))
 }
@@ -135,7 +174,30 @@ impl Printer {
     }
 
     fn talk(&self, line: &str) {
+        self.wipe();
         let _ = writeln!(std::io::stderr(), "{line}");
+    }
+
+    /// On a terminal a line whose place the next one takes.
+    fn progress(&self, line: &str) {
+        if std::io::stderr().is_terminal() {
+            self.wipe();
+            let _ = write!(std::io::stderr(), "{line}");
+        } else {
+            self.talk(line);
+        }
+    }
+
+    /// Data after progress.
+    fn table(&self, text: &str) {
+        self.wipe();
+        self.data(text);
+    }
+
+    fn wipe(&self) {
+        if std::io::stderr().is_terminal() {
+            let _ = write!(std::io::stderr(), "\r\x1b[2K");
+        }
     }
 }
 
@@ -173,10 +235,7 @@ fn execute(command: Command) -> Result<Exit> {
             let found: Result<Vec<_>> = scenarios.iter().map(|name| Scenario::find(name)).collect();
             run(found?, options)
         }
-        Command::Bench { options } => run(
-            Scenario::all()?.into_iter().filter(|one| one.bench).collect(),
-            options,
-        ),
+        Command::Bench { options } => bench(options),
         Command::Live {
             seconds,
             contestant,
@@ -212,7 +271,10 @@ fn live(seconds: f64, contestant: Kind, sennit: Option<PathBuf>) -> Result<Exit>
     };
     let done = series(live, &wishes, &tools, &mut |_| {}, &mut |moment| {
         Printer.data(&view.draw(moment))
-    })?;
+    });
+    if let Some(why) = done.stopped {
+        return Err(why);
+    }
     Printer.data(&live::verdict(&done));
     if let Some((name, why)) = done.absent.first() {
         Printer.talk(&format!("{name} did not start"));
@@ -256,19 +318,7 @@ fn traces(folder: Option<&Path>) -> Result<Exit> {
                 )
             })?;
         }
-        let statistics = trace.statistics();
-        Printer.data(&format!(
-            "{:<8} mean {:.1} Mbit/s, p10 {:.1}, p90 {:.1} (ratio {:.1}), {:.1} stalls of 200 ms or more a minute, \
-             longest pause {:.0} ms, repeats after {:.0} s\n",
-            cell.name,
-            statistics.mean / 1e6,
-            statistics.p10 / 1e6,
-            statistics.p90 / 1e6,
-            statistics.p90 / statistics.p10,
-            statistics.stalls_per_minute,
-            statistics.longest_pause.millis(),
-            trace.period().secs()
-        ));
+        Printer.data(&format!("{:<8} {}\n", cell.name, trace.describe()));
     }
     Ok(Exit::Ok)
 }
@@ -291,9 +341,9 @@ fn run(scenarios: Vec<Scenario>, options: Options) -> Result<Exit> {
             wishes.applied(scenario),
             &wishes,
             &tools,
-            &mut |line| Printer.talk(line),
+            &mut |step| Printer.talk(&step.to_string()),
             &mut |_| {},
-        )?;
+        );
         if !json_on_stdout {
             Printer.data(&report::table(&done));
         }
@@ -303,19 +353,49 @@ fn run(scenarios: Vec<Scenario>, options: Options) -> Result<Exit> {
                 .for_each(|line| Printer.talk(line));
         }
         if let Some(folder) = &options.plot {
-            let files = plot::write(&done, folder)?;
+            let files = plot::write(&done, folder, plot::Which::All)?;
             Printer.talk(&format!("{} plots in {}", files.len(), folder.display()));
         }
+        let stopped = done.stopped.clone();
         reports.push(done);
-        // After each scenario: a long benchmark that is interrupted keeps what it has.
+        // After each scenario: what is interrupted keeps what it has.
         if let Some(path) = &options.json {
             write_json(path, &reports, json_on_stdout)?;
+        }
+        if let Some(why) = stopped {
+            return Err(why);
         }
     }
     if json_on_stdout {
         Printer.data(&format!("{:#}\n", report::json(&reports)));
     }
     Ok(exit(&reports))
+}
+
+fn bench(options: BenchOptions) -> Result<Exit> {
+    namespace::clean(false);
+    let tools = Tools {
+        sennit: find_program(options.sennit)?,
+    };
+    let plan = bench::Plan {
+        scenarios: bench::scenarios(&options.only)?,
+        wishes: Wishes {
+            seconds: options.seconds,
+            repeat: options.repeat,
+            contestants: options.contestants,
+            seed: options.seed,
+        },
+        quick: options.quick,
+        resume: options.resume,
+        folder: options.folder,
+        markdown: options.markdown,
+    };
+    let done = bench::bench(&plan, &tools, &mut |told| match told {
+        Told::Progress(line) => Printer.progress(&line),
+        Told::Line(line) => Printer.talk(&line),
+        Told::Table(text) => Printer.table(&text),
+    })?;
+    Ok(done.exit(options.strict))
 }
 
 fn write_json(path: &Path, reports: &[ScenarioReport], on_stdout: bool) -> Result<()> {

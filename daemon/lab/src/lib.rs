@@ -4,12 +4,14 @@
 //! controls, without which a flow inside a namespace would silently run another one.
 //! **Invariant:** a run whose conditions were not those asked for is reported as not valid, never as a result.
 
+pub mod bench;
 pub mod cli;
 pub mod contestant;
 pub mod emulator;
 mod error;
 pub mod histogram;
 pub mod interrupt;
+pub mod item;
 pub mod link;
 pub mod live;
 pub mod machine;

@@ -225,7 +225,7 @@ pub fn verdict(report: &ScenarioReport) -> String {
             Standing::Missed => "MISSED",
             Standing::Unknown => "unknown",
         };
-        let _ = writeln!(text, "{stands}: {} ({value})", verdict.goal);
+        let _ = writeln!(text, "{stands}: {} ({value})", verdict.goal());
     }
     if !report.verdicts.is_empty()
         && report

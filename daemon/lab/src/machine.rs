@@ -63,18 +63,18 @@ impl Machine {
     }
 }
 
-/// Seconds of processor time that a process has taken, and its resident memory in bytes. None once it has ended.
+/// Seconds of processor time that a process has taken, and the most bytes of it that were resident. None once it has
+/// ended.
 pub fn process(id: u32) -> Option<(f64, u64)> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The name in parentheses may contain anything; after it come plain numbers, the state first.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-    let pages: u64 = fields.get(21)?.parse().ok()?;
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = most.trim().trim_end_matches("kB").trim().parse().ok()?;
     let per_second = rustix::param::clock_ticks_per_second().max(1);
-    Some((
-        ticks as f64 / per_second as f64,
-        pages * rustix::param::page_size() as u64,
-    ))
+    Some((ticks as f64 / per_second as f64, kilobytes * 1024))
 }
 
 /// Lets flows inside namespaces run these congestion controls. The kernel refuses them there unless they are

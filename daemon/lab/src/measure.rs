@@ -283,12 +283,31 @@ pub fn link(measures: &mut Measures, name: &str, report: &LinkReport, span: Nano
 
 /// Figures of all links together, one way: what waiting in their queues and their variation added.
 pub fn links(measures: &mut Measures, reports: &[LinkReport], way: Way) {
+    if reports.is_empty() {
+        return;
+    }
     let mut added = Histogram::new();
     reports
         .iter()
         .for_each(|report| added.merge(&report.way(way).added_delay));
     measures.add("links.added_p50", "ms", added.quantile(0.5).millis());
     measures.add("links.added_p99", "ms", added.quantile(0.99).millis());
+}
+
+/// Which share of what the links carry against a bulk transfer its acknowledgements take, the tunnel's own and
+/// inner ones together. `capacity` is the sum of their rates that way in Mbit/s.
+pub fn against(measures: &mut Measures, reports: &[LinkReport], way: Way, capacity: f64, span: Nanos) {
+    let way = match way {
+        Way::Up => Way::Down,
+        Way::Down => Way::Up,
+    };
+    let bytes = reports
+        .iter()
+        .map(|report| report.way(way).counters.bytes_out)
+        .sum();
+    if capacity.is_finite() && capacity > 0.0 {
+        measures.add("links.against_share", "", megabits(bytes, span) / capacity);
+    }
 }
 
 /// Bytes of one direction of a link in bins of [`BIN`], from `start` on.

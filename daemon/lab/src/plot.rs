@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::contestant::Kind;
 use crate::emulator::{BIN, Way};
 use crate::measure::{megabits, sorted};
 use crate::report::number;
-use crate::scenario::Side;
+use crate::scenario::{Side, Variant};
 use crate::series::{Entry, ScenarioReport};
 use crate::time::Nanos;
 use crate::{Error, Result};
@@ -30,8 +31,34 @@ struct Line {
     points: Vec<(f64, f64)>,
 }
 
-/// Writes all plots of a scenario into a folder, and returns their files.
-pub(crate) fn write(report: &ScenarioReport, folder: &Path) -> Result<Vec<PathBuf>> {
+/// Of whom plots are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Everybody.
+    All,
+    /// The bond; a whole benchmark has thousands otherwise.
+    Bond,
+}
+
+/// What the file of a plot is called.
+pub(crate) fn file_name(scenario: &str, variant: &Variant, contestant: &str, kind: &str) -> String {
+    format!("{scenario} {variant} {contestant} {kind}.svg").replace([' ', ':', '/'], "-")
+}
+
+/// All kinds of plots, in the order of a report.
+pub(crate) const KINDS: [&str; 8] = [
+    "throughput",
+    "round-trips",
+    "gaps",
+    "knew-rate",
+    "knew-queue_ms",
+    "knew-rtt_ms",
+    "knew-in_flight",
+    "knew-cwnd",
+];
+
+/// Writes the plots of a scenario into a folder, and returns their files.
+pub(crate) fn write(report: &ScenarioReport, folder: &Path, which: Which) -> Result<Vec<PathBuf>> {
     let failed = |path: &Path, error: std::io::Error| {
         Error::environment(
             format!("failed to write {}: {error}", path.display()),
@@ -40,7 +67,8 @@ pub(crate) fn write(report: &ScenarioReport, folder: &Path) -> Result<Vec<PathBu
     };
     std::fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
     let mut written = Vec::new();
-    for entry in &report.entries {
+    let wanted = |entry: &&Entry| which == Which::All || entry.contestant == Kind::Sennit.name();
+    for entry in report.entries.iter().filter(wanted) {
         let name = format!("{} {} {}", report.scenario.name, entry.variant, entry.contestant);
         let mut plots = vec![
             ("throughput".to_owned(), throughput(entry, &name)),
@@ -50,7 +78,8 @@ pub(crate) fn write(report: &ScenarioReport, folder: &Path) -> Result<Vec<PathBu
         plots.extend(knowledge(entry, &name));
         for (kind, plot) in plots {
             let Some(plot) = plot else { continue };
-            let file = folder.join(format!("{}-{kind}.svg", name.replace([' ', ':', '/'], "-")));
+            let (scenario, variant) = (&report.scenario.name, &entry.variant);
+            let file = folder.join(file_name(scenario, variant, &entry.contestant, &kind));
             std::fs::write(&file, plot).map_err(|error| failed(&file, error))?;
             written.push(file);
         }
@@ -159,8 +188,9 @@ fn knowledge(entry: &Entry, name: &str) -> Vec<(String, Option<String>)> {
                 })
                 .collect();
             let title = format!("{name}: {key}, as the {side} knew it");
+            let kind = if *key == rate { "rate" } else { key };
             (
-                format!("knew-{key}"),
+                format!("knew-{kind}"),
                 draw(&title, "s", unit, &lines, &entry.timeline.events),
             )
         })

@@ -44,7 +44,7 @@ fn scenario(report: &ScenarioReport) -> Value {
             let baseline = baseline(report, entry, figure);
             measures.push(Line {
                 name: format!("{}/{}/{}", entry.variant, entry.contestant, figure.name),
-                unit: figure.unit,
+                unit: &figure.unit,
                 value: figure.value,
                 low: figure.spread.0,
                 high: figure.spread.1,
@@ -61,9 +61,10 @@ fn scenario(report: &ScenarioReport) -> Value {
         .map(|verdict| {
             json!({
                 "variant": verdict.variant.to_string(),
-                "goal": verdict.goal,
+                "goal": verdict.goal(),
                 "value": verdict.value,
                 "limit": verdict.limit,
+                "ratio": verdict.ratio(),
                 "standing": standing(verdict.standing),
             })
         })
@@ -84,6 +85,8 @@ fn scenario(report: &ScenarioReport) -> Value {
     json!({
         "name": report.scenario.name,
         "title": report.scenario.title,
+        "item": report.scenario.item,
+        "stopped": report.stopped.as_ref().map(ToString::to_string),
         "seconds": report.scenario.seconds,
         "measures": measures,
         "verdicts": verdicts,
@@ -115,8 +118,14 @@ const SHOWN: [&str; 5] = [
 ];
 /// Endings of figures that the table shows as well.
 const SHOWN_ENDINGS: [&str; 3] = [".rtt_p50", ".rtt_p99", ".lost"];
+/// Beginnings of figures that the table shows where there are no emulated limits: what a packet costs.
+const SHOWN_OF_BARE: [&str; 3] = [
+    "cpu.",
+    "bond.system_calls_per_datagram.",
+    "bond.instructions_per_datagram.",
+];
 
-fn is_shown(report: &ScenarioReport, figure: &Figure) -> bool {
+pub(crate) fn is_shown(report: &ScenarioReport, figure: &Figure) -> bool {
     let name = figure.name.as_str();
     let goals = || {
         report
@@ -127,6 +136,7 @@ fn is_shown(report: &ScenarioReport, figure: &Figure) -> bool {
             .flatten()
     };
     SHOWN.contains(&name)
+        || report.scenario.bare && SHOWN_OF_BARE.iter().any(|start| name.starts_with(start))
         || SHOWN_ENDINGS.iter().any(|end| name.ends_with(end))
         || goals().any(|goal| goal == name)
 }
@@ -169,6 +179,9 @@ pub(crate) fn table(report: &ScenarioReport) -> String {
             }
         }
     }
+    if let Some(why) = &report.stopped {
+        let _ = writeln!(text, "  not done to its end: {why}");
+    }
     for (name, why) in &report.absent {
         let _ = writeln!(text, "  {name} did not take part: {why}");
         if !why.hint().is_empty() {
@@ -181,7 +194,7 @@ pub(crate) fn table(report: &ScenarioReport) -> String {
             text,
             "  {:<8} {} ({}): {value}",
             standing(verdict.standing),
-            verdict.goal,
+            verdict.goal(),
             verdict.variant
         );
     }

@@ -1,8 +1,9 @@
 //! A scenario from beginning to end: all its variants, its contestants in turn, repeated, and the medians.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::contestant::{Kind, Tools};
 use crate::interrupt;
@@ -38,12 +39,12 @@ impl Wishes {
 }
 
 /// A figure over all valid runs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// What it is.
     pub name: String,
     /// Its unit.
-    pub unit: &'static str,
+    pub unit: String,
     /// The median.
     pub value: f64,
     /// The smallest and the largest.
@@ -51,7 +52,7 @@ pub struct Figure {
 }
 
 /// One contestant in one variant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// Which variant.
     pub variant: Variant,
@@ -66,6 +67,7 @@ pub struct Entry {
     /// Medians over the valid runs.
     pub figures: Vec<Figure>,
     /// The last valid run over time.
+    #[serde(skip)]
     pub timeline: Timeline,
 }
 
@@ -90,6 +92,8 @@ pub struct ScenarioReport {
     pub verdicts: Vec<Verdict>,
     /// Contestants that could not take part, and why.
     pub absent: Vec<(String, Error)>,
+    /// What ended it before all runs were done.
+    pub stopped: Option<Error>,
 }
 
 impl ScenarioReport {
@@ -104,97 +108,195 @@ impl ScenarioReport {
 /// Times that a run that was not valid is done again.
 const AGAIN: u32 = 2;
 
-/// Runs a scenario; `talk` is told each step.
+/// A run that has its place in a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Which repetition, from 0.
+    pub repeat: u32,
+    /// Which of the scenario's variants.
+    pub variant: usize,
+    /// Who carries the traffic.
+    pub kind: Kind,
+}
+
+/// The order of runs: contestants take turns within a variant, and all of that is repeated, so that what changes on
+/// the machine meanwhile meets everybody alike.
+pub fn turns(scenario: &Scenario) -> Vec<Turn> {
+    let mut turns = Vec::new();
+    for repeat in 0..scenario.repeat {
+        for (number, variant) in scenario.variants.iter().enumerate() {
+            // What has no modes is run once, not once a mode.
+            let alike_before = scenario.variants[..number]
+                .iter()
+                .any(|before| before.alike(variant));
+            let kinds = scenario
+                .contestants
+                .iter()
+                .filter(|kind| **kind == Kind::Sennit || !alike_before);
+            turns.extend(kinds.map(|kind| Turn {
+                repeat,
+                variant: number,
+                kind: *kind,
+            }));
+        }
+    }
+    turns
+}
+
+/// What happens in a series, for who waits for its end.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'a> {
+    /// A run begins.
+    Run {
+        /// Its place.
+        turn: Turn,
+        /// Of which scenario.
+        scenario: &'a Scenario,
+        /// How often it was done before without being valid.
+        again: u32,
+    },
+    /// It did not count, for this reason.
+    NotValid(&'a str),
+    /// A contestant cannot take part.
+    Absent(Kind),
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run {
+                turn,
+                scenario,
+                again,
+            } => {
+                let variant = &scenario.variants[turn.variant];
+                let (name, kind) = (&scenario.name, turn.kind.name());
+                let run = turn.repeat + 1;
+                write!(
+                    f,
+                    "{name} · {variant} · {kind} · run {run} of {}",
+                    scenario.repeat
+                )?;
+                if *again > 0 {
+                    write!(f, ", again")?;
+                }
+                Ok(())
+            }
+            Self::NotValid(reason) => write!(f, "  not valid: {reason}"),
+            Self::Absent(kind) => write!(f, "  {} cannot take part", kind.name()),
+        }
+    }
+}
+
+/// Runs a scenario; `tell` hears of each step. What ends it early (a signal, a failure) stands in the report, with
+/// the runs that were done before.
 pub fn series(
     scenario: Scenario,
     wishes: &Wishes,
     tools: &Tools,
-    talk: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Step<'_>),
     watch: &mut Watch<'_>,
-) -> Result<ScenarioReport> {
+) -> ScenarioReport {
+    let mut outcomes: Outcomes = BTreeMap::new();
+    let mut absent: Vec<(Kind, Error)> = Vec::new();
+    let stopped = all_turns(&scenario, wishes, tools, tell, watch, &mut outcomes, &mut absent).err();
+    let mut entries: Vec<Entry> = Vec::new();
+    for ((number, _), done) in &outcomes {
+        let variant = &scenario.variants[*number];
+        // Each run names the contestants that it counts as in the same order.
+        let mut names: Vec<&str> = Vec::new();
+        for outcome in done {
+            if !names.contains(&outcome.contestant.as_str()) {
+                names.push(&outcome.contestant);
+            }
+        }
+        entries.extend(names.into_iter().map(|name| {
+            let own: Vec<&Outcome> = done.iter().filter(|outcome| outcome.contestant == name).collect();
+            entry(variant, name, &own)
+        }));
+    }
+    let mut report = ScenarioReport {
+        scenario,
+        entries,
+        verdicts: Vec::new(),
+        absent: absent
+            .into_iter()
+            .map(|(kind, why)| (kind.name().to_owned(), why))
+            .collect(),
+        stopped,
+    };
+    report.verdicts = verdict::judge(&report);
+    report
+}
+
+/// Of each contestant in each variant, in the order of the report.
+type Outcomes = BTreeMap<(usize, Kind), Vec<Outcome>>;
+
+fn all_turns(
+    scenario: &Scenario,
+    wishes: &Wishes,
+    tools: &Tools,
+    tell: &mut dyn FnMut(Step<'_>),
+    watch: &mut Watch<'_>,
+    outcomes: &mut Outcomes,
+    absent: &mut Vec<(Kind, Error)>,
+) -> Result<()> {
     let controls: Vec<&str> = scenario
         .variants
         .iter()
         .map(|variant| variant.congestion.as_str())
         .collect();
     machine::allow_congestion_controls(&controls)?;
-    let mut outcomes: BTreeMap<(usize, String), Vec<Outcome>> = BTreeMap::new();
-    let mut order: Vec<(usize, String)> = Vec::new();
-    let mut absent: Vec<(String, Error)> = Vec::new();
-    for repeat in 0..scenario.repeat {
-        for (number, variant) in scenario.variants.iter().enumerate() {
-            for kind in &scenario.contestants {
-                // What has no modes is run once, not once a mode.
-                let modes_before = scenario.variants[..number]
-                    .iter()
-                    .any(|before| before.alike(variant));
-                if (*kind != Kind::Sennit && modes_before)
-                    || absent.iter().any(|(name, _)| name == kind.name())
-                {
-                    continue;
+    for turn in turns(scenario) {
+        if absent.iter().any(|(kind, _)| *kind == turn.kind) {
+            continue;
+        }
+        let settings = Settings {
+            scenario,
+            variant: &scenario.variants[turn.variant],
+            kind: turn.kind,
+            seed: wishes.seed + u64::from(turn.repeat),
+            tools,
+        };
+        for again in 0..=AGAIN {
+            interrupt::check()?;
+            tell(Step::Run {
+                turn,
+                scenario,
+                again,
+            });
+            let done = match run::run(&settings, watch) {
+                Ok(done) => done,
+                // Who cannot be started does not keep the others from running.
+                Err(error) if error.exit() == Exit::Environment && turn.kind != Kind::Direct => {
+                    tell(Step::Absent(turn.kind));
+                    absent.push((turn.kind, error));
+                    break;
                 }
-                for attempt in 0..=AGAIN {
-                    interrupt::check()?;
-                    talk(&format!(
-                        "{} · {variant} · {} · run {} of {}",
-                        scenario.name,
-                        kind.name(),
-                        repeat + 1,
-                        scenario.repeat
-                    ));
-                    let seed = wishes.seed + u64::from(repeat);
-                    let settings = Settings {
-                        scenario: &scenario,
-                        variant,
-                        kind: *kind,
-                        seed,
-                        tools,
-                    };
-                    let done = match run::run(&settings, watch) {
-                        Ok(done) => done,
-                        // Who cannot be started does not keep the others from running.
-                        Err(error) if error.exit() == Exit::Environment && *kind != Kind::Direct => {
-                            absent.push((kind.name().to_owned(), error));
-                            break;
-                        }
-                        Err(error) => return Err(error),
-                    };
-                    let valid = done.iter().all(|outcome| outcome.invalid.is_empty());
-                    for outcome in done {
-                        outcome
-                            .invalid
-                            .iter()
-                            .for_each(|reason| talk(&format!("  not valid: {reason}")));
-                        let key = (number, outcome.contestant.clone());
-                        if !order.contains(&key) {
-                            order.push(key.clone());
-                        }
-                        outcomes.entry(key).or_default().push(outcome);
-                    }
-                    if valid || attempt == AGAIN {
-                        break;
-                    }
-                }
+                Err(error) => return Err(error),
+            };
+            // Outcomes of one run share their conditions.
+            let invalid = done
+                .first()
+                .map(|outcome| outcome.invalid.clone())
+                .unwrap_or_default();
+            invalid.iter().for_each(|reason| tell(Step::NotValid(reason)));
+            outcomes
+                .entry((turn.variant, turn.kind))
+                .or_default()
+                .extend(done);
+            if invalid.is_empty() {
+                break;
             }
         }
     }
-    let entries: Vec<Entry> = order
-        .into_iter()
-        .filter_map(|key| Some(entry(&scenario.variants[key.0], &key.1, outcomes.get(&key)?)))
-        .collect();
-    let mut report = ScenarioReport {
-        scenario,
-        entries,
-        verdicts: Vec::new(),
-        absent,
-    };
-    report.verdicts = verdict::judge(&report);
-    Ok(report)
+    Ok(())
 }
 
-fn entry(variant: &Variant, contestant: &str, outcomes: &[Outcome]) -> Entry {
+fn entry(variant: &Variant, contestant: &str, outcomes: &[&Outcome]) -> Entry {
     let valid: Vec<&Outcome> = outcomes
         .iter()
+        .copied()
         .filter(|outcome| outcome.invalid.is_empty())
         .collect();
     let mut figures: Vec<Figure> = Vec::new();
@@ -211,7 +313,7 @@ fn entry(variant: &Variant, contestant: &str, outcomes: &[Outcome]) -> Entry {
             let value = median(&values);
             figures.push(Figure {
                 name: measure.name.clone(),
-                unit: measure.unit,
+                unit: measure.unit.to_owned(),
                 value,
                 spread: (*low, *high),
             });

@@ -20,14 +20,52 @@ pub enum Standing {
 pub struct Verdict {
     /// The variant.
     pub variant: Variant,
-    /// The goal in words.
-    pub goal: String,
-    /// What was compared with the limit.
+    /// What was compared with the limit, in words.
+    pub subject: String,
+    /// The same in a figure.
     pub value: Option<f64>,
     /// The limit.
     pub limit: f64,
+    /// Whether it is the least; otherwise it is the most.
+    pub at_least: bool,
     /// How it stands.
     pub standing: Standing,
+}
+
+impl Verdict {
+    /// Compares a figure with a limit.
+    pub fn new(variant: Variant, subject: String, value: Option<f64>, limit: f64, at_least: bool) -> Self {
+        let standing = match value {
+            None => Standing::Unknown,
+            Some(value) if (at_least && value >= limit) || (!at_least && value <= limit) => Standing::Reached,
+            Some(_) => Standing::Missed,
+        };
+        Self {
+            variant,
+            subject,
+            value,
+            limit,
+            at_least,
+            standing,
+        }
+    }
+
+    /// The limit in words.
+    pub fn wanted(&self) -> String {
+        format!("{} {}", if self.at_least { "≥" } else { "≤" }, self.limit)
+    }
+
+    /// The goal in words.
+    pub fn goal(&self) -> String {
+        format!("{} {}", self.subject, self.wanted())
+    }
+
+    /// What was measured, as a multiple of the limit.
+    pub fn ratio(&self) -> Option<f64> {
+        self.value
+            .map(|value| value / self.limit)
+            .filter(|ratio| ratio.is_finite())
+    }
 }
 
 /// Judges all goals of a scenario, in each variant that they are about.
@@ -35,7 +73,8 @@ pub fn judge(report: &ScenarioReport) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for variant in &report.scenario.variants {
         for goal in &report.scenario.goals {
-            if goal.mode.as_ref().is_some_and(|mode| *mode != variant.mode) {
+            let other_mode = goal.mode.as_ref().is_some_and(|mode| *mode != variant.mode);
+            if other_mode || goal.way.is_some_and(|way| way != variant.way) {
                 continue;
             }
             let asked = Kind::ALL.iter().any(|kind| {
@@ -46,23 +85,10 @@ pub fn judge(report: &ScenarioReport) -> Vec<Verdict> {
                 continue;
             }
             let value = value(report, goal, variant);
-            for (limit, sign) in [(goal.at_least, "≥"), (goal.at_most, "≤")] {
-                let Some(limit) = limit else { continue };
-                let standing = match value {
-                    None => Standing::Unknown,
-                    Some(value) if (sign == "≥" && value >= limit) || (sign == "≤" && value <= limit) => {
-                        Standing::Reached
-                    }
-                    Some(_) => Standing::Missed,
-                };
-                let goal = format!("{} {sign} {limit}", words(goal));
-                verdicts.push(Verdict {
-                    variant: variant.clone(),
-                    goal,
-                    value,
-                    limit,
-                    standing,
-                });
+            for (limit, at_least) in [(goal.at_least, true), (goal.at_most, false)] {
+                if let Some(limit) = limit {
+                    verdicts.push(Verdict::new(variant.clone(), words(goal), value, limit, at_least));
+                }
             }
         }
     }
@@ -86,7 +112,13 @@ fn value(report: &ScenarioReport, goal: &Goal, variant: &Variant) -> Option<f64>
             };
             Some(value / in_variant(report, &one, &goal.contestant)?.value(&goal.measure)?)
         }
-        Some(other) => Some(value / in_variant(report, variant, other)?.value(&goal.measure)?),
+        Some(other) => {
+            let mut theirs = variant.clone();
+            if let Some(congestion) = &goal.relative_congestion {
+                theirs.congestion.clone_from(congestion);
+            }
+            Some(value / in_variant(report, &theirs, other)?.value(&goal.measure)?)
+        }
     }
 }
 
@@ -112,6 +144,9 @@ fn words(goal: &Goal) -> String {
     }
     if let Some(other) = &goal.relative_to {
         words.push_str(&format!(" / {other}"));
+    }
+    if let Some(congestion) = &goal.relative_congestion {
+        words.push_str(&format!(" with {congestion}"));
     }
     words
 }

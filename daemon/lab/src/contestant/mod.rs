@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 pub use process::Process;
-pub use sennit::{find_program, status};
+pub use sennit::{find_program, program_file, status};
 
 use crate::scenario::{Scenario, Side, Variant};
 use crate::topology::Topology;
@@ -54,6 +54,16 @@ impl Kind {
     /// All names, for messages.
     pub fn names() -> String {
         Self::ALL.map(Self::name).join(", ")
+    }
+
+    /// Which version of it is installed, as far as it can be said.
+    pub fn version(self) -> String {
+        match self {
+            Self::Direct => "this kernel".to_owned(),
+            Self::Shovel => "this program".to_owned(),
+            Self::WireguardGo => wireguard::version(),
+            Self::Sennit => "see the program".to_owned(),
+        }
     }
 
     /// Starts it, and waits until it carries packets.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Process, Started, Tools, temporary_folder, translate, write};
 use crate::scenario::{Scenario, Side, Variant};
-use crate::topology::{SERVER, Topology};
+use crate::topology::{SERVER, Topology, wan_interface};
 use crate::traffic::Reach;
 use crate::{Error, Result, interrupt};
 
@@ -57,7 +57,7 @@ pub(super) fn start(
     )?;
     write(
         &place("client.toml"),
-        &client_configuration(folder.path(), &server_key, variant),
+        &client_configuration(folder.path(), &server_key, scenario, variant),
     )?;
     let mut processes = Vec::new();
     for (side, host) in [(Side::Server, &topology.server), (Side::Client, &topology.client)] {
@@ -170,9 +170,9 @@ fn server_configuration(folder: &Path, client_key: &str) -> String {
     )
 }
 
-fn client_configuration(folder: &Path, server_key: &str, variant: &Variant) -> String {
+fn client_configuration(folder: &Path, server_key: &str, scenario: &Scenario, variant: &Variant) -> String {
     let (folder, mode) = (folder.display(), &variant.mode);
-    format!(
+    let mut text = format!(
         "interface = \"sennit0\"\n\
          log_level = \"info\"\n\
          private_key_file = \"{folder}/client.key\"\n\
@@ -185,5 +185,47 @@ fn client_configuration(folder: &Path, server_key: &str, variant: &Variant) -> S
          public_key = \"{server_key}\"\n\
          [wans]\n\
          include = [\"wan*\"]\n"
-    )
+    );
+    for (wan, _) in scenario.links.iter().enumerate().filter(|(_, link)| link.metered) {
+        text.push_str(&format!("[wan.{}]\nmetered = true\n", wan_interface(wan)));
+    }
+    text
+}
+
+/// What is known of a program's file: its size in MB, and whether it is linked statically (no interpreter is named
+/// in its header). None if it is no 64-bit little-endian ELF file.
+pub fn program_file(program: &Path) -> Option<(f64, bool)> {
+    let bytes = std::fs::read(program).ok()?;
+    let field = |at: usize, length: usize| {
+        let part = bytes.get(at..at.checked_add(length)?)?;
+        Some(
+            part.iter()
+                .rev()
+                .fold(0_usize, |value, byte| value << 8 | usize::from(*byte)),
+        )
+    };
+    if bytes.get(..6)? != b"\x7fELF\x02\x01" {
+        return None;
+    }
+    const INTERPRETER: usize = 3;
+    let (table, entry, count) = (field(32, 8)?, field(54, 2)?, field(56, 2)?);
+    let mut interpreted = false;
+    for number in 0..count {
+        interpreted |= field(table.checked_add(number * entry)?, 4)? == INTERPRETER;
+    }
+    Some((bytes.len() as f64 / 1e6, !interpreted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_linked_by_the_system_is_not_static() {
+        let file = std::env::current_exe().expect("this test");
+        let (size, is_static) = program_file(&file).expect("an ELF file");
+        assert!(size > 0.1);
+        assert_eq!(is_static, cfg!(target_feature = "crt-static"));
+        assert_eq!(program_file(Path::new("/proc/self/cmdline")), None);
+    }
 }

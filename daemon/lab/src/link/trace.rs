@@ -132,6 +132,22 @@ impl Trace {
             .collect()
     }
 
+    /// Its statistics in a line.
+    pub fn describe(&self) -> String {
+        let statistics = self.statistics();
+        format!(
+            "mean {:.1} Mbit/s, p10 {:.1}, p90 {:.1} (ratio {:.1}), {:.1} stalls of 200 ms or more a minute, longest \
+             pause {:.0} ms, repeats after {:.0} s",
+            statistics.mean / 1e6,
+            statistics.p10 / 1e6,
+            statistics.p90 / 1e6,
+            statistics.p90 / statistics.p10,
+            statistics.stalls_per_minute,
+            statistics.longest_pause.millis(),
+            self.period().secs()
+        )
+    }
+
     /// What it is like.
     pub fn statistics(&self) -> TraceStatistics {
         const WINDOW: u32 = 500;

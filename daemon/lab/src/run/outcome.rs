@@ -3,8 +3,8 @@
 use super::conditions::{condition_notes, congestion_notes, judge};
 use super::flows::Seen;
 use super::{Outcome, Settings, Timeline};
-use crate::contestant::Kind;
 use crate::contestant::bond::{self, Snapshot};
+use crate::contestant::{Kind, program_file};
 use crate::emulator::Report;
 use crate::machine::Strain;
 use crate::measure::{self, Measures, link_bins};
@@ -129,12 +129,21 @@ fn measures(settings: &Settings<'_>, observed: &Observed, seen: &Seen, alone: Op
         measure::link(&mut measures, &wan_interface(wan), link, span);
     }
     response::gaps(&mut measures, scenario, seen, window);
-    if alone.is_some() {
+    if let Some(alone) = alone {
+        measure::links(
+            &mut measures,
+            report.links.get(alone..=alone).unwrap_or_default(),
+            variant.way,
+        );
         return measures;
     }
     response::measures(&mut measures, scenario, variant.way, &seen.bulks, report, window);
     if !report.links.is_empty() {
         measure::links(&mut measures, &report.links, variant.way);
+        if !seen.bulks.is_empty() {
+            let capacity = scenario.capacity_against(variant.way);
+            measure::against(&mut measures, &report.links, variant.way, capacity, span);
+        }
         measures.add(
             "inner_frames_on_wans",
             "",
@@ -152,6 +161,16 @@ fn measures(settings: &Settings<'_>, observed: &Observed, seen: &Seen, alone: Op
         .map(FlowReport::bytes)
         .sum::<u64>() as f64
         / 1e9;
+    if let Some((size, is_static)) = settings
+        .tools
+        .sennit
+        .as_deref()
+        .filter(|_| settings.kind == Kind::Sennit)
+        .and_then(program_file)
+    {
+        measures.add("program.size", "MB", size);
+        measures.add("program.static", "", f64::from(u8::from(is_static)));
+    }
     for (side, cpu, memory) in &observed.processes {
         measures.add(format!("cpu.{side}"), "s/GB", cpu / gigabytes);
         measures.add(format!("cpu_share.{side}"), "", cpu / scenario.seconds);

@@ -6,6 +6,7 @@ use super::raw::{RawBulk, RawEvent, RawFlood, RawGoal, RawLink, RawProbe, RawSce
 use super::{Action, Bulk, Event, Flood, Goal, Host, PageLoad, Probe, Scenario, Side, TRACES, Variant};
 use crate::contestant::Kind;
 use crate::emulator::Way;
+use crate::item::ITEMS;
 use crate::link::{Change, Jitter, Loss, Policer, Reorder, Service, Shape, Trace};
 use crate::time::Nanos;
 use crate::topology::MAX_WANS;
@@ -18,6 +19,8 @@ pub struct LinkShapes {
     pub up: Shape,
     /// From the server to the client.
     pub down: Shape,
+    /// A bond is told that its bytes cost money.
+    pub metered: bool,
 }
 
 impl LinkShapes {
@@ -52,6 +55,9 @@ fn checked(name: &str, raw: RawScenario, folder: &Path) -> Result<Scenario, Wron
     within("seconds", raw.seconds, 0.5, 86_400.0)?;
     if raw.repeat == 0 {
         return Err(("repeat".into(), "must be at least 1".into()));
+    }
+    if raw.item > ITEMS.len() {
+        return Err(("item".into(), format!("there are {}", ITEMS.len())));
     }
     let count = raw.link.len();
     let links: Result<Vec<_>, Wrong> = raw
@@ -123,6 +129,7 @@ fn checked(name: &str, raw: RawScenario, folder: &Path) -> Result<Scenario, Wron
         seconds: raw.seconds,
         repeat: raw.repeat,
         bench: raw.bench,
+        item: raw.item,
         bare: raw.bare,
         contestants,
         variants,
@@ -142,6 +149,7 @@ fn shapes(at: usize, raw: &RawLink, folder: &Path) -> Result<LinkShapes, Wrong> 
     Ok(LinkShapes {
         up: shape(raw.both.overlaid(&raw.up), "up")?,
         down: shape(raw.both.overlaid(&raw.down), "down")?,
+        metered: raw.metered,
     })
 }
 
@@ -346,6 +354,16 @@ fn goal(raw: RawGoal) -> Result<Goal, Wrong> {
         measure: raw.measure,
         contestant: raw.contestant.unwrap_or_else(|| Kind::Sennit.name().to_owned()),
         mode: raw.mode,
+        way: raw
+            .direction
+            .as_deref()
+            .map(|direction| way("goal", direction))
+            .transpose()?,
+        relative_congestion: raw
+            .relative_congestion
+            .as_deref()
+            .map(|name| congestion("goal", name))
+            .transpose()?,
         relative_to: raw.relative_to,
         minus: raw.minus,
         at_least: raw.at_least,

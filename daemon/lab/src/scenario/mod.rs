@@ -7,6 +7,8 @@ mod shipped;
 use std::fmt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 pub use check::LinkShapes;
 pub use shipped::{SHIPPED, TRACES};
 
@@ -31,6 +33,8 @@ pub struct Scenario {
     pub repeat: u32,
     /// Whether `bench` runs it.
     pub bench: bool,
+    /// The number of the benchmark's item that it is about, see [`crate::item`]; 0 is none.
+    pub item: usize,
     /// Without emulator, see [`crate::topology::Plan::bare`].
     pub bare: bool,
     /// Who takes part.
@@ -54,7 +58,7 @@ pub struct Scenario {
 }
 
 /// One combination of what a scenario varies.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Variant {
     /// Which way bulk flows go.
     pub way: Way,
@@ -206,9 +210,13 @@ pub struct Goal {
     pub contestant: String,
     /// Only in this mode, if one is named.
     pub mode: Option<String>,
+    /// Only where bulk transfers go this way, if one is named.
+    pub way: Option<Way>,
     /// The same measure of another contestant, by which it is divided; `ideal` is what the links can carry, and
     /// `one flow` is the same contestant with one flow.
     pub relative_to: Option<String>,
+    /// The congestion control that this other contestant ran, if not that of the variant.
+    pub relative_congestion: Option<String>,
     /// Another measure of the same run, which is subtracted.
     pub minus: Option<String>,
     /// Lower limit.
@@ -268,6 +276,17 @@ impl Scenario {
             .policer
             .map_or(rate, |policer| rate.min(policer.rate as f64));
         rate * (1.0 - shape.loss.share()) * 1448.0 / 1514.0 / 1e6
+    }
+
+    /// What the links carry against that way, in Mbit/s of frames; infinite if one has no limit.
+    pub fn capacity_against(&self, way: Way) -> f64 {
+        let shape = |link: &LinkShapes| match way {
+            Way::Up => link.down.clone(),
+            Way::Down => link.up.clone(),
+        };
+        let span = Nanos::from_secs(self.seconds);
+        let rates = self.links.iter().map(|link| shape(link).service.mean_rate(span));
+        rates.sum::<f64>() / 1e6
     }
 
     /// WANs with neighbours on them.

@@ -15,6 +15,8 @@ pub(super) struct RawScenario {
     #[serde(default = "yes")]
     pub(super) bench: bool,
     #[serde(default)]
+    pub(super) item: usize,
+    #[serde(default)]
     pub(super) bare: bool,
     #[serde(default)]
     pub(super) contestants: Vec<String>,
@@ -51,6 +53,8 @@ pub(super) struct RawLink {
     pub(super) up: RawShape,
     #[serde(default)]
     pub(super) down: RawShape,
+    #[serde(default)]
+    pub(super) metered: bool,
 }
 
 #[derive(Clone, Default, Deserialize)]
@@ -151,7 +155,9 @@ pub(super) struct RawGoal {
     pub(super) measure: String,
     pub(super) contestant: Option<String>,
     pub(super) mode: Option<String>,
+    pub(super) direction: Option<String>,
     pub(super) relative_to: Option<String>,
+    pub(super) relative_congestion: Option<String>,
     pub(super) minus: Option<String>,
     pub(super) at_least: Option<f64>,
     pub(super) at_most: Option<f64>,

@@ -43,6 +43,7 @@ pub const SHIPPED: &[(&str, &str)] = files!(
     "killed",
     "leak",
     "idle",
+    "full-load",
     "raw",
     "raw-two",
     "raw-lan",
