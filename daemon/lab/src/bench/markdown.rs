@@ -76,6 +76,7 @@ fn item(text: &mut String, section: &Section<'_>, facts: &Facts, folder: Option<
     for line in section.item.elsewhere {
         let _ = writeln!(text, "\n* {line}");
     }
+    unmeasured(text, section);
     // What the links of this item do is part of the result.
     let follows = |report: &&ScenarioReport| format!("{:?}", report.scenario.links).contains("Trace");
     if section.reports.iter().any(follows) {
@@ -99,6 +100,17 @@ fn item(text: &mut String, section: &Section<'_>, facts: &Facts, folder: Option<
     if !section.open.is_empty() {
         let names: Vec<&str> = section.open.iter().map(|one| one.name.as_str()).collect();
         let _ = writeln!(text, "\nNot run: {}.", names.join(", "));
+    }
+}
+
+/// Figures without a limit that are to be reported, and could not be measured.
+fn unmeasured(text: &mut String, section: &Section<'_>) {
+    for (start, what) in section.item.reported {
+        let entries = || section.reports.iter().flat_map(|report| &report.entries);
+        let mut figures = entries().flat_map(|entry| &entry.figures);
+        if entries().next().is_some() && !figures.any(|figure| figure.name.starts_with(start)) {
+            let _ = writeln!(text, "\n* {what}: not measured; the conditions below say why.");
+        }
     }
 }
 

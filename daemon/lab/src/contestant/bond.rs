@@ -80,8 +80,9 @@ fn paths(status: &Value) -> impl Iterator<Item = &Value> {
     holders.filter_map(|holder| holder["paths"].as_array()).flatten()
 }
 
-/// Figures of what happened between two moments, both ends together.
-pub fn measures(measures: &mut Measures, before: &Snapshot, after: &Snapshot) {
+/// Figures of what happened between two moments, both ends together. `instructions` are those that were counted of
+/// each end meanwhile.
+pub fn measures(measures: &mut Measures, before: &Snapshot, after: &Snapshot, instructions: &[(Side, f64)]) {
     let mut sum = Counters::default();
     for side in [Side::Client, Side::Server] {
         let (Some(a), Some(b)) = (before.counters(side), after.counters(side)) else {
@@ -107,6 +108,10 @@ pub fn measures(measures: &mut Measures, before: &Snapshot, after: &Snapshot) {
         if datagrams > 0.0 {
             let calls = between(|counters| counters.system_calls) / datagrams;
             measures.add(format!("bond.system_calls_per_datagram.{side}"), "", calls);
+            for (_, count) in instructions.iter().filter(|(end, _)| *end == side) {
+                let each = count / datagrams;
+                measures.add(format!("bond.instructions_per_datagram.{side}"), "", each);
+            }
         }
     }
     if sum.sent == 0.0 {

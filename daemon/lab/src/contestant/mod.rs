@@ -2,6 +2,7 @@
 
 pub mod bond;
 mod direct;
+mod instructions;
 pub mod process;
 mod sennit;
 mod shovel;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+pub use instructions::Instructions;
 pub use process::Process;
 pub use sennit::{find_program, program_file, status};
 

@@ -77,6 +77,11 @@ impl Process {
         ))
     }
 
+    /// Its process id, if it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Seconds of processor time so far.
     pub fn cpu(&self) -> f64 {
         let now = self

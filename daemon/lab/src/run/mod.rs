@@ -7,7 +7,7 @@ mod outcome;
 
 use crate::Result;
 use crate::contestant::bond::Snapshot;
-use crate::contestant::{Kind, Started, Tools};
+use crate::contestant::{Instructions, Kind, Started, Tools};
 use crate::emulator::Emulator;
 use crate::machine::Machine;
 use crate::measure::Measures;
@@ -126,6 +126,8 @@ pub fn run(settings: &Settings<'_>, watch: &mut Watch<'_>) -> Result<Vec<Outcome
     let emulator_cpu_before = emulator.report()?.cpu;
     let processes_before = processes(&started);
     let mut snapshots = vec![Snapshot::take(&started, 0.0)];
+    // Where links are emulated, the cost of a packet is not what is looked at.
+    let counting = (scenario.bare && kind == Kind::Sennit).then(|| Instructions::count(&started));
     let events = happen(
         &scenario.events,
         &topology,
@@ -138,6 +140,7 @@ pub fn run(settings: &Settings<'_>, watch: &mut Watch<'_>) -> Result<Vec<Outcome
         },
     )?;
     snapshots.push(Snapshot::take(&started, scenario.seconds));
+    let instructions = counting.map(Instructions::finish);
     let used = processes(&started).into_iter().zip(processes_before);
     let used = used
         .map(|((side, cpu, memory), (_, before, _))| (side, cpu - before, memory))
@@ -160,6 +163,7 @@ pub fn run(settings: &Settings<'_>, watch: &mut Watch<'_>) -> Result<Vec<Outcome
         strain,
         processes: used,
         snapshots,
+        instructions,
         events,
         drops,
     };

@@ -30,6 +30,8 @@ pub(super) struct Observed {
     /// Seconds of processor time and resident bytes of each of the contestant's processes.
     pub(super) processes: Vec<(Side, f64, u64)>,
     pub(super) snapshots: Vec<Snapshot>,
+    /// Instructions of each end, as far as they could be counted; none where nobody wanted to.
+    pub(super) instructions: Option<Vec<(Side, f64)>>,
     pub(super) events: Vec<(f64, String)>,
     /// What the contestant's interfaces and sockets dropped.
     pub(super) drops: Vec<String>,
@@ -49,6 +51,10 @@ pub(super) fn outcomes(settings: &Settings<'_>, observed: &Observed) -> Vec<Outc
     let mut invalid = judge(scenario, report, &observed.strain);
     for (_, seen) in &observed.own {
         notes.extend(congestion_notes(&seen.bulks, &mut invalid));
+    }
+    if observed.instructions.as_ref().is_some_and(Vec::is_empty) {
+        notes
+            .push("instructions: not measured, because perf counts none here or is not installed".to_owned());
     }
     let single = observed.own.len() == 1;
     let mut outcomes: Vec<Outcome> = observed
@@ -151,7 +157,8 @@ fn measures(settings: &Settings<'_>, observed: &Observed, seen: &Seen, alone: Op
         );
     }
     if let (Some(first), Some(last)) = (observed.snapshots.first(), observed.snapshots.last()) {
-        bond::measures(&mut measures, first, last);
+        let instructions = observed.instructions.as_deref().unwrap_or_default();
+        bond::measures(&mut measures, first, last, instructions);
     }
     neighbour_measures(&mut measures, &observed.others, scenario, report);
     let gigabytes = seen
