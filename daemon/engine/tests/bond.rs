@@ -5,6 +5,8 @@ mod support;
 use std::time::Duration;
 
 use sennit_engine::event::Event;
+use sennit_engine::ids::{ClientId, WanId};
+use sennit_engine::path::state::Condition;
 use sennit_engine::settings::Mode;
 use support::{Link, Pair, number_of};
 
@@ -118,4 +120,34 @@ fn a_goodbye_is_said_once_on_each_path() {
         "{:?}",
         pair.sent
     );
+}
+
+#[test]
+fn the_server_is_told_over_another_path_that_a_link_is_gone() {
+    let mut pair = connected(Mode::Speed, &[GOOD, GOOD]);
+    deliver(&mut pair, 200, 1200);
+    for removed in [false, true] {
+        pair.links[0].silent = true;
+        if removed {
+            pair.client.remove_wan(pair.now, WanId(0));
+        } else {
+            pair.client.set_link(pair.now, WanId(0), false);
+        }
+        // One way and a little: far less than the silence by which the server would know.
+        pair.run(GOOD.delay + Duration::from_millis(2));
+        let condition = |pair: &Pair| {
+            let status = pair
+                .server
+                .status(pair.now, ClientId(0))
+                .expect("it is connected");
+            status.paths[0].condition
+        };
+        assert_eq!(condition(&pair), Condition::Down, "removed: {removed}");
+        pair.links[0].silent = false;
+        if !removed {
+            pair.client.set_link(pair.now, WanId(0), true);
+            pair.run(Duration::from_millis(500));
+            assert_eq!(condition(&pair), Condition::Active);
+        }
+    }
 }

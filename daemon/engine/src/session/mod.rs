@@ -7,6 +7,7 @@ mod path;
 mod receive;
 mod timers;
 mod transmit;
+mod wan_status;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,9 +27,10 @@ use crate::path::state::Condition;
 use crate::resequencer::{Delivery, Resequencer};
 use crate::scheduler::{self, PathView, Scheduler};
 use crate::settings::{BytesPerSecond, Mode, WanSettings};
-use crate::store::Store;
+use crate::store::{PieceId, Store};
 use crate::time::Instant;
 use path::{Carried, Path};
+use wan_status::Departed;
 
 /// Paths of one session; an authenticated peer that opens more is ignored.
 const MOST_PATHS: usize = 16;
@@ -72,6 +74,8 @@ pub(crate) struct Session {
     /// The keys before, for datagrams that are still under way, and until when.
     old_keys: Option<(Keys, Instant)>,
     paths: Vec<Path>,
+    /// Paths that the client gave up, until the server knows.
+    departed: Vec<Departed>,
     peer_clock: PeerClock,
     queues: FlowQueues,
     compressor: Compressor,
@@ -108,6 +112,7 @@ impl Session {
             keys: None,
             old_keys: None,
             paths: Vec::new(),
+            departed: Vec::new(),
             peer_clock: PeerClock::new(),
             queues: FlowQueues::new(random.next_u64()),
             compressor: Compressor::new(random.next_u64()),
@@ -143,6 +148,7 @@ impl Session {
         self.dropped += self.store.abandoned() + self.queues.waiting_packets();
         self.old_keys = None;
         self.paths.clear();
+        self.departed.clear();
         self.peer_clock = PeerClock::new();
         self.queues = FlowQueues::new(self.random.next_u64());
         self.compressor = Compressor::new(self.random.next_u64());
@@ -203,6 +209,7 @@ impl Session {
         if let Some(index) = self.path_index(id) {
             self.give_up_in_flight(now, index);
             let path = self.paths.remove(index);
+            self.note_departure(&path);
             self.events.push_back(Event::PathChanged {
                 wan: path.wan,
                 path: id,
@@ -222,13 +229,19 @@ impl Session {
 
     /// The WAN's link went down or up, as the operating system says.
     pub(crate) fn set_link(&mut self, now: Instant, id: PathId, up: bool) {
-        if let Some(index) = self.path_index(id) {
-            if up {
-                self.paths[index].state.on_link_back(now);
-            } else {
-                let change = self.paths[index].state.on_link_gone(now);
-                self.changed(now, index, change);
+        let Some(index) = self.path_index(id) else { return };
+        let path = &mut self.paths[index];
+        if path.link_gone == up {
+            path.link_gone = !up;
+            if self.side == Side::Client {
+                path.status_changed();
             }
+        }
+        if up {
+            path.state.on_link_back(now);
+        } else {
+            let change = path.state.on_link_gone(now);
+            self.changed(now, index, change);
         }
     }
 
@@ -321,17 +334,27 @@ impl Session {
         self.paths.iter().position(|path| path.id == id)
     }
 
-    /// Everything in flight on a path counts as lost, so that it is sent elsewhere.
+    /// Everything in flight on a path counts as lost, so that it is sent elsewhere: first what somebody waits for, then
+    /// what was still on its way just now, then what probably arrived while the word of it got lost.
     fn give_up_in_flight(&mut self, now: Instant, index: usize) {
         let path = &mut self.paths[index];
         path.copies.clear();
-        path.status_lost();
         let wan = path.wan;
         let mut lost = std::mem::take(&mut self.lost);
         path.sent.take_all(now, &mut lost);
+        let on_the_way = path.rtt.minimum() * 5 / 8 + path.delay.queue();
+        let arrived = lost.partition_point(|packet| packet.sent + on_the_way < now);
+        lost.rotate_left(arrived);
+        for ordered in [false, true] {
+            for piece in lost.iter().flat_map(|packet| &packet.contents.pieces) {
+                if is_ordered(&self.store, *piece) == ordered {
+                    self.store.lost(now, *piece, wan);
+                }
+            }
+        }
         for packet in lost.drain(..) {
-            for piece in &packet.contents.pieces {
-                self.store.lost(now, *piece, wan);
+            for (path, number) in &packet.contents.statuses {
+                self.status_lost(*path, *number);
             }
         }
         self.lost = lost;
@@ -363,4 +386,9 @@ impl Session {
         let most = BytesPerSecond(rate).bytes_in(LONGEST_QUEUE.as_nanos() as u64);
         self.queues.set_limit(most.clamp(QUEUE_BYTES.0, QUEUE_BYTES.1));
     }
+}
+
+/// False if somebody waits for the piece by itself, and not for what comes before it.
+fn is_ordered(store: &Store, id: PieceId) -> bool {
+    store.piece(id).is_none_or(|piece| piece.ordered)
 }

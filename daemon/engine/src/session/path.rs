@@ -39,8 +39,8 @@ pub(super) struct Carried {
     pub(super) contexts: smallvec::SmallVec<[ContextId; 2]>,
     /// The largest packet number that an acknowledgement in it covered, and the path.
     pub(super) acknowledged: Option<(PathId, u64)>,
-    /// The number of the WAN status in it.
-    pub(super) status: Option<u32>,
+    /// Paths and numbers of the WAN statuses in it.
+    pub(super) statuses: smallvec::SmallVec<[(PathId, u32); 1]>,
     /// The size that it probed.
     pub(super) probe: Option<usize>,
 }
@@ -77,6 +77,8 @@ pub(super) struct Path {
     pub(super) status_number: u32,
     pub(super) status_wanted: bool,
     pub(super) status_unconfirmed: bool,
+    /// The client's operating system says that the WAN's link is gone; the server knows it from the client.
+    pub(super) link_gone: bool,
     /// A packet of the peer's is missing since the last acknowledgement on another path.
     pub(super) gap_news: bool,
     /// What its way back carries, as far as acknowledgements show.
@@ -141,6 +143,7 @@ impl Path {
             status_number: 0,
             status_wanted: side == Side::Client,
             status_unconfirmed: side == Side::Client,
+            link_gone: false,
             closed: false,
             gap_news: false,
             way_back: WayBack::default(),
@@ -173,13 +176,6 @@ impl Path {
         self.status_number = self.status_number.wrapping_add(1);
         self.status_wanted = true;
         self.status_unconfirmed = true;
-    }
-
-    /// The packet that told it is lost.
-    pub(super) fn status_lost(&mut self) {
-        if self.status_unconfirmed {
-            self.status_wanted = true;
-        }
     }
 
     /// A challenge may be sent to the other end's address.

@@ -13,7 +13,7 @@ use crate::path::sent::Sent;
 use crate::path::state::Condition;
 use crate::settings::WanSettings;
 use crate::time::Instant;
-use crate::wire::frame::{self, AckFrame, Frame, WanStatus};
+use crate::wire::frame::{self, AckFrame, Frame};
 use crate::wire::{DATA_HEADER_LEN, DataHeader, expand_packet_number};
 
 /// A new address is asked this often whether it answers.
@@ -249,6 +249,9 @@ impl Session {
                 self.store.acknowledged(*piece);
             }
         }
+        for (path, number) in &packet.contents.statuses {
+            self.status_acknowledged(*path, *number);
+        }
         for context in &packet.contents.contexts {
             self.compressor.acknowledged(*context);
         }
@@ -264,10 +267,6 @@ impl Session {
             let payload = packet.bytes as usize - path.outer_overhead();
             path.mtu.on_acked(packet.sent, payload);
         }
-        if packet.contents.status == Some(path.status_number) {
-            path.status_unconfirmed = false;
-            path.status_wanted = false;
-        }
         path.counters.spurious += u64::from(packet.was_lost);
     }
 
@@ -280,11 +279,11 @@ impl Session {
             for piece in &packet.contents.pieces {
                 self.store.lost(now, *piece, wan);
             }
+            for (path, number) in &packet.contents.statuses {
+                self.status_lost(*path, *number);
+            }
             let path = &mut self.paths[index];
             path.counters.lost += 1;
-            if packet.contents.status.is_some() {
-                path.status_lost();
-            }
             if let Some(size) = packet.contents.probe {
                 // A probe that is too large is no sign of congestion.
                 path.mtu.on_probe_lost(now, size);
@@ -323,29 +322,6 @@ impl Session {
         } else if path.challenge == Some(response) && (self.side == Side::Client || path.network == network) {
             path.challenge = None;
             path.validated = true;
-        }
-    }
-
-    /// On the server: what the client's user wants of a WAN.
-    fn handle_wan_status(&mut self, now: Instant, status: &WanStatus) {
-        if self.side == Side::Client {
-            return;
-        }
-        if let Some(index) = self.path_index(status.path) {
-            let path = &mut self.paths[index];
-            // Numbers wrap; an older status that was delayed changes nothing.
-            if status.sequence.wrapping_sub(path.status_number) as i32 <= 0 && path.status_number != 0 {
-                return;
-            }
-            path.status_number = status.sequence;
-            let settings = WanSettings {
-                priority: status.priority,
-                limit_up: None,
-                limit_down: status.limit_down,
-                metered: status.metered,
-            };
-            path.set_settings(now, Side::Server, settings);
-            self.set_mode(status.mode);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Session;
 use super::path::MAX_ACK_DELAY;
 use super::path::Path;
+use super::{Session, is_ordered};
 use crate::event::Event;
 use crate::path::state::{Change, Condition};
 use crate::time::Instant;
@@ -143,14 +143,18 @@ impl Session {
         self.update_bulk_target();
     }
 
-    /// What is in flight on a path is sent over another one as well.
+    /// What is in flight on a path is sent over another one as well, first what somebody waits for.
     fn copy_unanswered(&mut self, index: usize) {
         let store = &mut self.store;
-        self.paths[index].sent.for_each_unacknowledged(|_, _, carried| {
-            for piece in &carried.pieces {
-                store.suspect(*piece);
-            }
-        });
+        for ordered in [false, true] {
+            self.paths[index].sent.for_each_unacknowledged(|_, _, carried| {
+                for piece in &carried.pieces {
+                    if is_ordered(store, *piece) == ordered {
+                        store.suspect(*piece);
+                    }
+                }
+            });
+        }
     }
 
     pub(super) fn hint_is_due(&self, now: Instant) -> bool {

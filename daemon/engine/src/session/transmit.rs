@@ -6,13 +6,13 @@
 use rand_chacha::rand_core::RngCore;
 
 use super::path::Carried;
-use super::{HINT_EVERY, MOST_PATHS, Session, Side, Transmit};
+use super::{HINT_EVERY, MOST_PATHS, Session, Transmit};
 use crate::flow::{Room, Want};
 use crate::inner::Piece;
 use crate::scheduler::{Backlog, Take};
 use crate::store::{PieceId, Repair, RepairPiece};
 use crate::time::Instant;
-use crate::wire::frame::{self, WanStatus};
+use crate::wire::frame;
 use crate::wire::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader, TAG_LEN};
 
 /// Room below which no further frame is begun.
@@ -94,7 +94,7 @@ impl Session {
         let mut carried = Carried::default();
 
         let may_send_data = self.may_send_data(now, index);
-        let mut eliciting = self.write_control(now, index, out, &mut carried);
+        let mut eliciting = self.write_control(now, index, end, out, &mut carried);
         let urgent = out.len() > body;
         self.write_acks(now, index, urgent, end, out, &mut carried);
         let mut built = Built::More;
@@ -177,6 +177,7 @@ impl Session {
         &mut self,
         now: Instant,
         index: usize,
+        end: usize,
         out: &mut Vec<u8>,
         carried: &mut Carried,
     ) -> bool {
@@ -206,23 +207,7 @@ impl Session {
             frame::write_response(out, response);
             eliciting = true;
         }
-        if path.status_wanted && self.side == Side::Client {
-            path.status_wanted = false;
-            carried.status = Some(path.status_number);
-            frame::write_wan_status(
-                out,
-                &WanStatus {
-                    path: path.id,
-                    sequence: path.status_number,
-                    priority: path.settings.priority,
-                    limit_down: path.settings.limit_down,
-                    metered: path.settings.metered,
-                    mode: self.mode,
-                },
-            );
-            eliciting = true;
-        }
-        eliciting
+        eliciting | self.write_statuses(now, index, end, out, carried)
     }
 
     /// Acknowledgements that are due; with `company` (the datagram goes out anyway) those that are pending.
@@ -243,10 +228,15 @@ impl Session {
             let path = &mut self.paths[index];
             carried.acknowledged = path.received.told(now).map(|largest| (path.id, largest));
         }
-        // What another path is missing is told here, too, if this one is faster: the repair then starts earlier.
+        // What another path is missing is told here, too, if this one is faster or the other one gone: the repair then
+        // starts earlier, and what arrived is not repaired.
         for other in 0..self.paths.len() {
             let faster = self.views[other].one_way - self.views[index].one_way > WORTH_A_SECOND_ACK;
-            if other != index && faster && self.views[index].usable && self.paths[other].gap_news {
+            if other != index
+                && (faster || self.paths[other].link_gone)
+                && self.views[index].usable
+                && self.paths[other].gap_news
+            {
                 self.paths[other].gap_news = false;
                 if let Some(ack) = self.paths[other].received.frame(now) {
                     frame::write_ack(out, &ack, end.saturating_sub(out.len()));

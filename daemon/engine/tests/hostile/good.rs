@@ -55,6 +55,7 @@ fn frames() -> Vec<Vec<u8>> {
         priority: Priority::Secondary,
         limit_down: Some(BytesPerSecond(1_000_000)),
         metered: true,
+        gone: false,
         mode: Mode::Redundant,
         sequence: 3,
     };

@@ -53,6 +53,7 @@ pub(crate) fn add(vectors: &mut Vectors) {
         priority: Priority::Backup,
         limit_down: Some(BytesPerSecond(1_250_000)),
         metered: true,
+        gone: false,
         mode: Mode::Redundant,
         sequence: 9,
     };
@@ -61,6 +62,16 @@ pub(crate) fn add(vectors: &mut Vectors) {
         &[5, 2, 0b1110, 1, 0, 0, 0, 9, 0x80, 0x13, 0x12, 0xd0],
         &|out| frame::write_wan_status(out, &status),
     );
+    let status = WanStatus {
+        priority: Priority::Primary,
+        limit_down: None,
+        metered: false,
+        gone: true,
+        ..status
+    };
+    frame("wan_status_gone", &[5, 2, 0b1_0000, 1, 0, 0, 0, 9], &|out| {
+        frame::write_wan_status(out, &status)
+    });
     let hint = HoldHint {
         skew_us: 25_000,
         repair_us: 60,

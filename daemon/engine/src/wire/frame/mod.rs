@@ -134,6 +134,9 @@ pub struct WanStatus {
     pub limit_down: Option<BytesPerSecond>,
     /// Data costs money there.
     pub metered: bool,
+    /// The client's operating system says that the WAN's link is gone: nothing gets through until another status says
+    /// otherwise.
+    pub gone: bool,
     /// How packets are spread, for the session as a whole.
     pub mode: Mode,
     /// Counts the client's statuses, so that an old one that comes late changes nothing.

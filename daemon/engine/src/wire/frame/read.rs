@@ -199,6 +199,7 @@ impl Fields<'_> {
             },
             limit_down,
             metered: flags & 0x04 != 0,
+            gone: flags & 0x10 != 0,
             mode,
             sequence,
         })

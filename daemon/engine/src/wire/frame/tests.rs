@@ -59,18 +59,21 @@ fn wan_statuses() -> impl Strategy<Value = WanStatus> {
             Priority::Off,
         ]),
         prop::option::of(0..varint::MAX),
-        any::<bool>(),
+        any::<(bool, bool)>(),
         prop::sample::select(vec![Mode::Speed, Mode::Redundant]),
         any::<u32>(),
     )
-        .prop_map(|(path, priority, limit, metered, mode, sequence)| WanStatus {
-            path: PathId(path),
-            priority,
-            limit_down: limit.map(BytesPerSecond),
-            metered,
-            mode,
-            sequence,
-        })
+        .prop_map(
+            |(path, priority, limit, (metered, gone), mode, sequence)| WanStatus {
+                path: PathId(path),
+                priority,
+                limit_down: limit.map(BytesPerSecond),
+                metered,
+                gone,
+                mode,
+                sequence,
+            },
+        )
 }
 
 #[derive(Clone, Debug)]

@@ -80,10 +80,11 @@ pub fn write_wan_status(out: &mut Vec<u8>, status: &WanStatus) {
     };
     let metered = u8::from(status.metered) << 2;
     let limited = u8::from(status.limit_down.is_some()) << 3;
+    let gone = u8::from(status.gone) << 4;
     out.extend_from_slice(&[
         kind::WAN_STATUS,
         status.path.0,
-        priority | metered | limited,
+        priority | metered | limited | gone,
         mode_to_wire(status.mode),
     ]);
     out.extend_from_slice(&status.sequence.to_be_bytes());
