@@ -21,7 +21,7 @@ use crate::ids::{NetworkPath, PathId, ReceiverIndex, WanId};
 use crate::inner::VirtioHeader;
 use crate::resequencer::Delivery;
 use crate::session::{Session, Side, Transmit};
-use crate::settings::{Mode, Priority, WanSettings};
+use crate::settings::{Encryption, Mode, Priority, WanSettings};
 use crate::time::Instant;
 use crate::wire::{self, Kind};
 
@@ -49,6 +49,8 @@ pub struct ClientConfig {
     pub mode: Mode,
     /// This machine has instructions for AES.
     pub aes_is_fast: bool,
+    /// What the user wants; without encryption only if the server agrees.
+    pub encryption: Encryption,
 }
 
 #[derive(Debug)]
@@ -323,7 +325,7 @@ impl Client {
         let resuming = self.server_instance.filter(|_| self.next_path < LAST_PATH);
         let payload = InitiationPayload {
             version: VERSION,
-            suites: crate::crypto::Suite::offer(self.config.aes_is_fast),
+            suites: crate::crypto::Suite::offer(self.config.aes_is_fast, self.config.encryption),
             instance: self.instance,
             peer_instance: resuming.unwrap_or(0),
             receiver: ReceiverIndex(self.random.next_u32() & 0x00ff_ffff),

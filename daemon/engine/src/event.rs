@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::crypto::Suite;
 use crate::ids::{ClientId, NetworkPath, PathId, WanId};
 use crate::path::state::Condition;
 use crate::resequencer::Statistics;
@@ -118,6 +119,8 @@ pub struct SessionStatus {
     pub connected: bool,
     /// How packets are spread.
     pub mode: Mode,
+    /// How datagrams are sealed; none before the first handshake.
+    pub suite: Option<Suite>,
     /// Its paths.
     pub paths: Vec<PathStatus>,
     /// Bytes that wait for a path.

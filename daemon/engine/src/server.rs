@@ -21,7 +21,7 @@ use crate::ids::{ClientId, NetworkPath, ReceiverIndex, WanId};
 use crate::inner::VirtioHeader;
 use crate::resequencer::Delivery;
 use crate::session::{Session, Side, Transmit};
-use crate::settings::Mode;
+use crate::settings::{Encryption, Mode};
 use crate::time::Instant;
 use crate::wire::{self, DataHeader, Kind};
 
@@ -43,6 +43,8 @@ pub struct ServerConfig {
     pub gateways: Vec<IpAddr>,
     /// This machine has instructions for AES.
     pub aes_is_fast: bool,
+    /// What the user wants; without encryption only for clients that ask for it.
+    pub encryption: Encryption,
 }
 
 /// Why a packet from the server's side did not enter a tunnel.
@@ -421,7 +423,9 @@ impl Server {
         let Some(known) = self.clients.get_mut(&id) else {
             return;
         };
-        let Some(suite) = Suite::choose(received.payload.suites, self.config.aes_is_fast) else {
+        let config = &self.config;
+        let Some(suite) = Suite::choose(received.payload.suites, config.aes_is_fast, config.encryption)
+        else {
             return;
         };
         let copy_of = |pending: &&Pending| {

@@ -10,6 +10,17 @@ pub enum Mode {
     Redundant,
 }
 
+/// Whether what goes through the tunnel is encrypted. It is authenticated in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encryption {
+    /// Always.
+    #[default]
+    On,
+    /// Not if the other end does not want it either: for processors that are too slow for it, and for users to whom all
+    /// that matters is encrypted anyway.
+    Off,
+}
+
 /// When a WAN takes part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {

@@ -12,7 +12,7 @@ use ends::{Engine, HostilePeer};
 use sennit_engine::ids::{NetworkPath, SocketId};
 use sennit_engine::inner::VirtioHeader;
 use sennit_engine::time::Instant;
-use sennit_engine::wire::{DATA_HEADER_LEN, DataHeader};
+use sennit_engine::wire::DataHeader;
 
 /// Polls that one step may cause; each gives up to 44 datagrams.
 const MOST_POLLS: usize = 2000;
@@ -113,7 +113,7 @@ fn drain(engine: &mut Engine, peer: &mut HostilePeer, now: Instant, seen: &mut B
         for datagram in out.chunks(segment_size) {
             assert!(datagram.len() <= 1472);
             if let Some(header) = DataHeader::decode(datagram) {
-                let number = peer.open(header, &datagram[DATA_HEADER_LEN..]);
+                let number = peer.open(header, datagram);
                 if let Some(number) = number {
                     let nonce = (header.receiver.0, header.path.0, number);
                     assert!(seen.insert(nonce), "a nonce was used twice: {nonce:?}");

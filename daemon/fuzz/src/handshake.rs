@@ -10,7 +10,7 @@ use sennit_engine::handshake::{
     Admission, Gate, InitiationPayload, Initiator, PrivateKey, PublicKey, Responder, VERSION,
 };
 use sennit_engine::ids::{PathId, ReceiverIndex};
-use sennit_engine::settings::Mode;
+use sennit_engine::settings::{Encryption, Mode};
 use sennit_engine::time::Instant;
 
 /// The first byte chooses who gets the rest. If that is as long as a true datagram it lies over one, where it is not zero.
@@ -23,7 +23,7 @@ pub fn run(input: &[u8]) {
     let client = PrivateKey::from_bytes(&[3; 32]);
     let payload = InitiationPayload {
         version: VERSION,
-        suites: Suite::offer(true),
+        suites: Suite::offer(true, Encryption::On),
         instance: 1,
         peer_instance: 0,
         receiver: ReceiverIndex(4),

@@ -181,6 +181,7 @@ fn every_option_arrives() {
             ("server_address", "203.0.113.5:7300"),
             ("server_public_key", key),
             ("mode", "redundant"),
+            ("encryption", "off"),
             ("direct_fallback", "1"),
             ("list_lan", "lan1 lan2"),
             ("list_exclude", "eth9"),
@@ -195,6 +196,7 @@ fn every_option_arrives() {
     let config: sennit::config::ClientConfig =
         sennit::config::read(Some(&router.run.path().join("sennit/sennit.toml"))).unwrap();
     assert_eq!(config.mode, sennit::config::Mode::Redundant);
+    assert_eq!(config.encryption, sennit::config::Encryption::Off);
     assert_eq!(config.lan.len(), 2);
     assert!(config.direct_fallback && !config.wans.take("eth9") && config.wans.take("eth1"));
     assert_eq!(config.wan("eth1").priority, sennit::config::Priority::Backup);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::bond::{Bond, INTERNET, active_paths};
+use common::bond::{Bond, INTERNET, SERVER, SERVER_V6, active_paths};
 use common::transfer::Transfer;
 use common::{SENNIT, has, picture, text};
 use rustix::process::Signal;
@@ -26,6 +26,52 @@ fn hosts_behind_the_client_reach_the_internet_over_both_wans() {
         });
     transfer.finish();
     assert_eq!(bond.leaked(), 0);
+}
+
+#[test]
+fn the_wans_may_have_ipv6_only() {
+    let Some(bond) = Bond::new() else { return };
+    bond.add_ipv6();
+    for wan in ["w1", "w2"] {
+        bond.client.run(&format!("ip -4 addr flush dev {wan}"));
+    }
+    bond.configure_both(SERVER_V6, "lan = [\"lan\"]", "");
+    let _running = (bond.start_client(), bond.start_server());
+    bond.wait_paths(2);
+    bond.host.run(&format!("ping -c 3 -i 0.2 -W 2 {INTERNET}"));
+    let transfer = Transfer::start(&bond);
+    transfer.goes_on(300_000);
+    // The silent death of one of them.
+    bond.internet.nft(
+        "add table netdev dead; add chain netdev dead in { type filter hook ingress device w1 priority 0; policy drop; }",
+    );
+    transfer.goes_on(300_000);
+    bond.client_home
+        .wait_status("w1 is given up", |status| active_paths(status) == ["w2"]);
+    transfer.finish();
+}
+
+#[test]
+fn without_encryption_only_if_both_ends_want_that() {
+    let Some(bond) = Bond::new() else { return };
+    let off = "encryption = \"off\"";
+    for (client, server, ciphers) in [
+        (off, off, ["none", "none"]),
+        (off, "", ["AES-256-GCM", "ChaCha20-Poly1305"]),
+        ("", off, ["AES-256-GCM", "ChaCha20-Poly1305"]),
+    ] {
+        bond.configure_both(SERVER, client, server);
+        let _running = (bond.start_client(), bond.start_server());
+        bond.wait_paths(2);
+        bond.client.run("ping -c 2 -i 0.2 -W 2 10.73.0.1");
+        let status = bond
+            .client_home
+            .wait_status("it says how", |status| status["cipher"].is_string());
+        assert!(ciphers.contains(&status["cipher"].as_str().unwrap()), "{status}");
+        let shown = bond.client_home.sennit(&["status"]).stdout;
+        let shown = String::from_utf8_lossy(&shown);
+        assert_eq!(shown.contains("not encrypted"), ciphers[0] == "none", "{shown}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
 use crate::ids::PathId;
-use crate::settings::Mode;
+use crate::settings::{Encryption, Mode};
 use crate::time::Instant;
 
 struct Ends {
@@ -53,7 +53,7 @@ impl Ends {
 fn initiation() -> InitiationPayload {
     InitiationPayload {
         version: VERSION,
-        suites: Suite::offer(true),
+        suites: Suite::offer(true, Encryption::On),
         instance: 11,
         peer_instance: 0,
         receiver: ReceiverIndex(0x00ab_cdef),
@@ -81,10 +81,9 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn opens(from: &Keys, to: &Keys) -> bool {
-    let header = [1; 8];
-    let mut sealed = b"frames".to_vec();
-    from.seal.seal(PathId(1), 9, &header, &mut sealed, 0);
-    to.open.open(PathId(1), 9, &header, &mut sealed) == Some(6)
+    let mut datagram = b"a headerframes".to_vec();
+    from.seal.seal(PathId(1), 9, &mut datagram, 0);
+    to.open.open(PathId(1), 9, &mut datagram) == Some(6)
 }
 
 #[test]
@@ -161,7 +160,7 @@ fn strangers_are_told_apart_from_wrong_keys() {
 fn a_suite_that_was_not_offered_is_refused() {
     let mut ends = Ends::new(6);
     let payload = InitiationPayload {
-        suites: Suite::offer(false),
+        suites: Suite::offer(false, Encryption::On),
         ..initiation()
     };
     let server = ends.server.public();

@@ -316,6 +316,7 @@ impl Session {
         SessionStatus {
             connected: self.keys.is_some(),
             mode: self.mode,
+            suite: self.keys.as_ref().map(|keys| keys.seal.suite()),
             paths: self.paths.iter().map(|path| path.status(now)).collect(),
             backlog: self.queues.backlog_bytes(),
             unacknowledged: unacknowledged as u64,

@@ -25,12 +25,9 @@ pub(super) fn authenticates(keys: &Keys, datagram: &[u8], expected: u64) -> bool
     let Some(header) = DataHeader::decode(datagram) else {
         return false;
     };
-    let Some(prefix) = datagram.first_chunk::<DATA_HEADER_LEN>() else {
-        return false;
-    };
-    let mut copy = datagram[DATA_HEADER_LEN..].to_vec();
+    let mut copy = datagram.to_vec();
     let number = expand_packet_number(header.packet_number, expected);
-    keys.open.open(header.path, number, prefix, &mut copy).is_some()
+    keys.open.open(header.path, number, &mut copy).is_some()
 }
 
 impl Session {
@@ -45,9 +42,6 @@ impl Session {
         let Some(header) = DataHeader::decode(&datagram) else {
             return false;
         };
-        let Some(prefix) = datagram.first_chunk::<DATA_HEADER_LEN>().copied() else {
-            return false;
-        };
         let index = self.path_index(header.path);
         let expected = index.map_or(0, |index| self.paths[index].replay.expected());
         let number = expand_packet_number(header.packet_number, expected);
@@ -55,7 +49,7 @@ impl Session {
             return false;
         }
         let length = datagram.len();
-        let Some(plaintext_len) = self.open(&header, &prefix, number, &mut datagram) else {
+        let Some(plaintext_len) = self.open(&header, number, &mut datagram) else {
             return false;
         };
         let index = match index {
@@ -105,20 +99,13 @@ impl Session {
         self.resequencer.set_path_overdue(overdue);
     }
 
-    fn open(
-        &self,
-        header: &DataHeader,
-        prefix: &[u8; DATA_HEADER_LEN],
-        number: u64,
-        datagram: &mut [u8],
-    ) -> Option<usize> {
+    fn open(&self, header: &DataHeader, number: u64, datagram: &mut [u8]) -> Option<usize> {
         let old = self.old_keys.as_ref().map(|(keys, _)| keys);
         let keys = [self.keys.as_ref(), old]
             .into_iter()
             .flatten()
             .find(|keys| keys.local == header.receiver)?;
-        keys.open
-            .open(header.path, number, prefix, &mut datagram[DATA_HEADER_LEN..])
+        keys.open.open(header.path, number, datagram)
     }
 
     /// The client opens paths by using them; the server follows.

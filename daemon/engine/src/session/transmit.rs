@@ -143,7 +143,7 @@ impl Session {
         let Some(keys) = self.keys.as_ref() else {
             return Built::Nothing;
         };
-        keys.seal.seal(header.path, number, &header.encode(), out, body);
+        keys.seal.seal(header.path, number, out, start);
         self.sent(now, index, number, out.len() - start, eliciting, carried);
         built
     }
@@ -508,13 +508,7 @@ impl Session {
         let start = out.len();
         out.extend_from_slice(&header.encode());
         frame::write_challenge(out, challenge);
-        keys.seal.seal(
-            header.path,
-            number,
-            &header.encode(),
-            out,
-            start + DATA_HEADER_LEN,
-        );
+        keys.seal.seal(header.path, number, out, start);
         let segment_size = out.len() - start;
         self.sent(now, index, number, segment_size, true, Carried::default());
         Some(Transmit {

@@ -10,7 +10,7 @@ use sennit_engine::handshake::PrivateKey;
 use sennit_engine::ids::{ClientId, NetworkPath, SocketId, WanId};
 use sennit_engine::inner::VirtioHeader;
 use sennit_engine::resequencer::Delivery;
-use sennit_engine::settings::{Mode, WanSettings};
+use sennit_engine::settings::{Encryption, Mode, WanSettings};
 use sennit_engine::time::Instant;
 use sennit_engine::{Client, ClientConfig, ClientEntry, Server, ServerConfig};
 
@@ -61,6 +61,7 @@ impl Pair {
                 private_key: PrivateKey::from_bytes(&[2; 32]),
                 gateways: vec![IpAddr::from([10, 73, 0, 1])],
                 aes_is_fast: true,
+                encryption: Encryption::On,
             },
             now,
             [3; 32],
@@ -80,6 +81,7 @@ impl Pair {
                 preshared_key: None,
                 mode,
                 aes_is_fast: true,
+                encryption: Encryption::On,
             },
             now,
             [4; 32],

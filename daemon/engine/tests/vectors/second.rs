@@ -213,12 +213,15 @@ pub(crate) fn data_datagram(
     for (byte, iv) in nonce.iter_mut().zip(iv) {
         *byte ^= iv;
     }
-    let algorithm = if suite == 0 {
-        &CHACHA20_POLY1305
-    } else {
-        &AES_256_GCM
-    };
-    datagram.extend(seal(algorithm, &key, nonce, &additional, plaintext));
+    match suite {
+        0 => datagram.extend(seal(&CHACHA20_POLY1305, &key, nonce, &additional, plaintext)),
+        1 => datagram.extend(seal(&AES_256_GCM, &key, nonce, &additional, plaintext)),
+        _ => {
+            datagram.extend(plaintext);
+            let tag = seal(&CHACHA20_POLY1305, &key, nonce, &datagram, &[]);
+            datagram.extend(tag);
+        }
+    }
     datagram
 }
 

@@ -13,10 +13,10 @@ use sennit_engine::handshake::{
 use sennit_engine::ids::{ClientId, NetworkPath, PathId, ReceiverIndex, WanId};
 use sennit_engine::inner::VirtioHeader;
 use sennit_engine::server::{ClientEntry, Server, ServerConfig};
-use sennit_engine::settings::{Mode, WanSettings};
+use sennit_engine::settings::{Encryption, Mode, WanSettings};
 use sennit_engine::time::Instant;
 use sennit_engine::wire::frame::{self, AckFrame, AckRanges};
-use sennit_engine::wire::{DATA_HEADER_LEN, DataHeader, Kind, expand_packet_number, kind};
+use sennit_engine::wire::{DataHeader, Kind, expand_packet_number, kind};
 
 const CLIENT: [u8; 4] = [10, 77, 0, 2];
 const SERVER: [u8; 4] = [10, 77, 0, 1];
@@ -52,6 +52,7 @@ pub(super) fn connected(client: bool, now: Instant) -> (Engine, HostilePeer) {
             preshared_key: None,
             mode: Mode::Speed,
             aes_is_fast: true,
+            encryption: Encryption::On,
         };
         let mut client = Client::new(config, now, [1; 32]);
         for wan in 0..2 {
@@ -63,6 +64,7 @@ pub(super) fn connected(client: bool, now: Instant) -> (Engine, HostilePeer) {
             private_key: server_key.clone(),
             gateways: vec![SERVER.into()],
             aes_is_fast: true,
+            encryption: Encryption::On,
         };
         let mut server = Server::new(config, now, [2; 32]);
         let entry = ClientEntry {
@@ -183,7 +185,7 @@ impl HostilePeer {
         }
         let payload = InitiationPayload {
             version: VERSION,
-            suites: Suite::offer(true),
+            suites: Suite::offer(true, Encryption::On),
             instance: self.instance,
             peer_instance: 0,
             receiver: ReceiverIndex(self.rng.next_u32() & 0xff_ffff),
@@ -269,30 +271,20 @@ impl HostilePeer {
         };
         let mut datagram = header.encode().to_vec();
         datagram.extend_from_slice(frames);
-        keys.seal.seal(
-            PathId(path),
-            *next,
-            &header.encode(),
-            &mut datagram,
-            DATA_HEADER_LEN,
-        );
+        keys.seal.seal(PathId(path), *next, &mut datagram, 0);
         *next += 1;
         datagram
     }
 
     /// The packet number of a datagram that the engine sealed; none if the keys are forgotten.
-    pub(super) fn open(&mut self, header: DataHeader, body: &[u8]) -> Option<u64> {
+    pub(super) fn open(&mut self, header: DataHeader, datagram: &[u8]) -> Option<u64> {
         let keys = self.keys.iter().find(|keys| keys.local == header.receiver)?;
         let next = self.expected.entry(header.path.0).or_default();
         // A session that begins anew counts from zero again.
         for expected in [*next, 0] {
             let number = expand_packet_number(header.packet_number, expected);
-            let mut body = body.to_vec();
-            if keys
-                .open
-                .open(header.path, number, &header.encode(), &mut body)
-                .is_some()
-            {
+            let mut copy = datagram.to_vec();
+            if keys.open.open(header.path, number, &mut copy).is_some() {
                 *next = number + 1;
                 return Some(number);
             }

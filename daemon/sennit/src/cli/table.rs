@@ -56,8 +56,13 @@ fn client(status: &Value) -> Result<String> {
     let up = total(wans_found.iter().flat_map(paths), "throughput_up");
     let down = total(wans_found.iter().flat_map(paths), "throughput_down");
     Ok(format!(
-        "client: {state}, mode {}, running for {}\n{}: {} up, {} down; addresses {}; server {}\n\n{}",
+        "client: {state}, mode {}{}, running for {}\n{}: {} up, {} down; addresses {}; server {}\n\n{}",
         text(status, "mode"),
+        if status["cipher"] == "none" {
+            ", not encrypted"
+        } else {
+            ""
+        },
         duration(status["uptime_s"].as_u64().unwrap_or(0)),
         text(status, "interface"),
         rate(Some(up)),

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{
-    Common, Endpoint, InterfaceName, InterfacePattern, KeySource, LogLevel, Mode, PeerKeys, Priority, Rate,
-    RoutePolicy,
+    Common, Encryption, Endpoint, InterfaceName, InterfacePattern, KeySource, LogLevel, Mode, PeerKeys,
+    Priority, Rate, RoutePolicy,
 };
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 
@@ -21,6 +21,8 @@ pub struct ClientConfig {
     pub key: KeySource,
     /// How packets are spread over paths.
     pub mode: Mode,
+    /// Whether what goes through the tunnel is encrypted.
+    pub encryption: Encryption,
     /// What of this machine's traffic the tunnel gets.
     pub route: RoutePolicy,
     /// While no server answers, traffic takes the WANs directly, in clear.
@@ -100,6 +102,7 @@ struct Written {
     private_key: Option<PrivateKey>,
     private_key_file: Option<PathBuf>,
     mode: Mode,
+    encryption: Encryption,
     route: RoutePolicy,
     direct_fallback: bool,
     lan: Vec<InterfaceName>,
@@ -132,6 +135,7 @@ impl Default for Written {
             private_key: None,
             private_key_file: None,
             mode: Mode::default(),
+            encryption: Encryption::default(),
             route: RoutePolicy::default(),
             direct_fallback: false,
             lan: Vec::new(),
@@ -162,6 +166,7 @@ impl TryFrom<Written> for ClientConfig {
             },
             key: KeySource::from_keys(written.private_key, written.private_key_file)?,
             mode: written.mode,
+            encryption: written.encryption,
             route: written.route,
             direct_fallback: written.direct_fallback,
             lan: written.lan,

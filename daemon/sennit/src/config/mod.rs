@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 pub use client::{ClientConfig, ServerConfigOfClient, WanConfig, WanPatterns};
 pub use server::{ClientEntry, ServerConfig};
 pub use values::{
-    DEFAULT_PORT, Endpoint, InterfaceName, InterfacePattern, LogLevel, Mode, Network, Priority, Rate,
-    RoutePolicy,
+    DEFAULT_PORT, Encryption, Endpoint, InterfaceName, InterfacePattern, LogLevel, Mode, Network, Priority,
+    Rate, RoutePolicy,
 };
 
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
@@ -177,6 +177,7 @@ mod tests {
             control = "/tmp/c.sock"
             state_dir = "/tmp/state"
             mode = "redundant"
+            encryption = "off"
             route = "none"
             direct_fallback = true
             lan = ["br-lan"]
@@ -198,6 +199,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.common.interface.as_str(), "bond1");
         assert_eq!(config.mode, Mode::Redundant);
+        assert_eq!(config.encryption, Encryption::Off);
         assert_eq!(config.route, RoutePolicy::None);
         assert!(config.wans.take("eth1") && !config.wans.take("eth9") && !config.wans.take("wlan0"));
         let wan = config.wan("eth1");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Common, DEFAULT_PORT, InterfaceName, KeySource, LogLevel, Network, PeerKeys};
+use super::{Common, DEFAULT_PORT, Encryption, InterfaceName, KeySource, LogLevel, Network, PeerKeys};
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 
 /// Everything that the server needs to know. An absent key has its default; an unknown one is an error.
@@ -23,6 +23,8 @@ pub struct ServerConfig {
     pub address: Vec<Network>,
     /// Clients reach the outside by this machine's addresses.
     pub nat: bool,
+    /// Whether clients may do without encryption.
+    pub encryption: Encryption,
     /// Who may join.
     pub clients: Vec<ClientEntry>,
 }
@@ -51,6 +53,7 @@ struct Written {
     listen: Vec<SocketAddr>,
     address: Vec<Network>,
     nat: bool,
+    encryption: Encryption,
     client: Vec<WrittenClient>,
 }
 
@@ -85,6 +88,7 @@ impl Default for Written {
                 network([0xfd73, 0x656e, 0x6e69, 0x7400, 0, 0, 0, 1].into(), 64),
             ],
             nat: true,
+            encryption: Encryption::default(),
             client: Vec::new(),
         }
     }
@@ -109,6 +113,7 @@ impl TryFrom<Written> for ServerConfig {
             listen: written.listen,
             address: written.address,
             nat: written.nat,
+            encryption: written.encryption,
             clients: written
                 .client
                 .into_iter()

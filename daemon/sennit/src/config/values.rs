@@ -143,6 +143,26 @@ impl Mode {
     }
 }
 
+/// Whether what goes through the tunnel is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encryption {
+    /// Always.
+    #[default]
+    On,
+    /// Authenticated only, if the other end has it so, too.
+    Off,
+}
+
+impl From<Encryption> for sennit_engine::settings::Encryption {
+    fn from(encryption: Encryption) -> Self {
+        match encryption {
+            Encryption::On => Self::On,
+            Encryption::Off => Self::Off,
+        }
+    }
+}
+
 /// When a WAN carries traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -389,7 +389,7 @@ impl Client {
             config
                 .server
                 .clone()
-                .map(|ServerConfigOfClient { keys, .. }| (keys, config.key.clone()))
+                .map(|ServerConfigOfClient { keys, .. }| (keys, config.key.clone(), config.encryption))
         };
         let other_peer = peer(&new) != peer(&self.config);
         let engine = if other_peer {
@@ -558,5 +558,6 @@ fn engine_config(config: &ClientConfig) -> Result<Option<sennit_engine::ClientCo
             .map(|key| handshake::PresharedKey::from_bytes(key.as_bytes())),
         mode: engine_mode(config.mode),
         aes_is_fast: super::aes_is_fast(),
+        encryption: config.encryption.into(),
     }))
 }

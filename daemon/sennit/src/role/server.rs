@@ -60,6 +60,7 @@ pub(super) async fn run(
         private_key: handshake::PrivateKey::from_bytes(private.as_bytes()),
         gateways: config.address.iter().map(|network| network.address).collect(),
         aes_is_fast: super::aes_is_fast(),
+        encryption: config.encryption.into(),
     };
     let seed = super::seed()?;
     let mut control = Listener::bind(&config.common.control)?;
@@ -259,10 +260,11 @@ impl Server {
                 config.common.control.clone(),
                 config.common.state_dir.clone(),
                 config.key.clone(),
+                config.encryption,
             )
         };
         if fixed(&new) != fixed(&self.config) {
-            warn!("control, state_dir and the private key are taken over by the next start only");
+            warn!("control, state_dir, encryption and the private key are taken over by the next start only");
         }
         self.apply(&new)?;
         self.config = new;

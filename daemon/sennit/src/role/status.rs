@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use sennit_engine::crypto::Suite;
 use sennit_engine::event::{PathCounters, PathStatus, SessionStatus};
 use sennit_engine::ids::{ClientId, PathId};
 use sennit_engine::path::state::Condition;
@@ -121,6 +122,7 @@ pub(super) fn path(path: &PathStatus, throughput: &Throughput, on_client: bool) 
 pub(super) fn session(session: &SessionStatus) -> Value {
     let held = &session.resequencer;
     json!({
+        "cipher": session.suite.map(cipher),
         "queue": { "backlog_bytes": session.backlog, "unacknowledged_bytes": session.unacknowledged, "dropped": session.dropped },
         "totals": { "packets_in": session.packets_in, "bytes_in": session.bytes_in },
         "resequencer": {
@@ -135,6 +137,15 @@ pub(super) fn session(session: &SessionStatus) -> Value {
             "refused": held.refused,
         },
     })
+}
+
+/// How people call a suite.
+fn cipher(suite: Suite) -> &'static str {
+    match suite {
+        Suite::ChaCha20Poly1305 => "ChaCha20-Poly1305",
+        Suite::Aes256Gcm => "AES-256-GCM",
+        Suite::AuthenticateOnly => "none",
+    }
 }
 
 /// The word for a path's condition.

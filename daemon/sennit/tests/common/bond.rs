@@ -5,6 +5,8 @@ use super::{Home, Namespace, Running, has, text};
 
 /// Where the server is reached.
 pub const SERVER: &str = "203.0.113.5";
+/// The same by IPv6, after [`Bond::add_ipv6`].
+pub const SERVER_V6: &str = "2001:db8:5::5";
 /// A host of the Internet: what the LAN host talks to.
 pub const INTERNET: &str = "198.51.100.9";
 /// The same host, by IPv6.
@@ -95,6 +97,11 @@ impl Bond {
 
     /// Writes both configurations, with these lines in the client's.
     pub fn configure(&self, client_lines: &str) {
+        self.configure_both(SERVER, client_lines, "");
+    }
+
+    /// Writes both configurations; the client finds the server at `address`.
+    pub fn configure_both(&self, address: &str, client_lines: &str, server_lines: &str) {
         if !self.client_home.path("key").exists() {
             self.client_home.key();
             self.server_home.key();
@@ -108,13 +115,13 @@ impl Bond {
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
         };
         self.server_home.configure(&format!(
-            "private_key_file = {:?}\n[[client]]\nname = \"boat\"\npublic_key = \"{}\"\n\
+            "private_key_file = {:?}\n{server_lines}\n[[client]]\nname = \"boat\"\npublic_key = \"{}\"\n\
              address = [\"10.73.0.2\", \"fd73:656e:6e69:7400::2\"]\n",
             self.server_home.path("key"),
             public(&self.client_home)
         ));
         self.client_home.configure(&format!(
-            "private_key_file = {:?}\n{client_lines}\n[server]\naddress = \"{SERVER}\"\npublic_key = \"{}\"\n",
+            "private_key_file = {:?}\n{client_lines}\n[server]\naddress = \"{address}\"\npublic_key = \"{}\"\n",
             self.client_home.path("key"),
             public(&self.server_home)
         ));

@@ -13,7 +13,7 @@ use sennit_engine::inner::VirtioHeader;
 use sennit_engine::inner::offload::Segmentation;
 use sennit_engine::path::state::Condition;
 use sennit_engine::resequencer::Delivery;
-use sennit_engine::settings::WanSettings;
+use sennit_engine::settings::{Encryption, WanSettings};
 use sennit_engine::time::Instant;
 use sennit_engine::{Client, ClientConfig, ClientEntry, Server, ServerConfig};
 
@@ -45,6 +45,7 @@ pub fn engine(setup: &Setup, seed: u64) -> Box<super::MakeEnd> {
                     preshared_key: Some(preshared_key),
                     mode,
                     aes_is_fast: true,
+                    encryption: Encryption::On,
                 };
                 Box::new(ClientEnd {
                     client: Client::new(config, now, end_seed),
@@ -56,6 +57,7 @@ pub fn engine(setup: &Setup, seed: u64) -> Box<super::MakeEnd> {
                     private_key: server_key,
                     gateways: vec![Ipv4Addr::new(10, 7, 0, 1).into()],
                     aes_is_fast: true,
+                    encryption: Encryption::On,
                 };
                 let addresses: Vec<(IpAddr, u8)> = vec![
                     (Ipv4Addr::new(10, 7, 0, 2).into(), 32),
