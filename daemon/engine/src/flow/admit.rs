@@ -43,6 +43,7 @@ impl FlowQueues {
         let flow = &mut self.table[slot];
         flow.last_packet = now;
         flow.demand.count(now, packet.len());
+        flow.reminder.note(now, &packet, &parsed);
         self.statistics.enqueued += 1;
         if parsed.is_divisible() && checksum_is_sure(&header, &packet, &parsed) {
             self.admit_range(now, slot, &header, packet, &parsed);

@@ -9,6 +9,7 @@ mod admit;
 mod codel;
 mod cut;
 mod item;
+mod reminder;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -213,6 +214,14 @@ impl FlowQueues {
     /// What happened to packets so far.
     pub fn statistics(&self) -> Statistics {
         self.statistics
+    }
+
+    /// The newest acknowledgement of each TCP flow of the last half hour, to be sent once more: see [`reminder`].
+    pub fn reminders(&self, now: Instant) -> Vec<Bytes> {
+        self.table
+            .iter()
+            .filter_map(|flow| flow.reminder.packet(now))
+            .collect()
     }
 
     /// Forgets flows that were silent for a minute; call it now and then. Their numbers are not used again.

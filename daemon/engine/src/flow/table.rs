@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Codel;
 use super::item::Item;
+use super::reminder::Reminder;
 use crate::ids::FlowId;
 use crate::inner::FlowKey;
 use crate::inner::packet::SeededHash;
@@ -49,6 +50,8 @@ pub(super) struct Flow {
     /// The largest packet so far: the most that a segment may have with its headers.
     pub largest_packet: u16,
     pub demand: Demand,
+    /// Kept until its place is taken.
+    pub reminder: Reminder,
     /// Its place is free.
     retired: bool,
 }
@@ -93,6 +96,7 @@ impl Flow {
             last_packet: now,
             largest_packet: 0,
             demand: Demand::default(),
+            reminder: Reminder::default(),
             retired: false,
         }
     }
@@ -103,8 +107,8 @@ impl Flow {
 pub(super) struct Table {
     flows: Vec<Flow>,
     by_key: HashMap<FlowKey, Slot, SeededHash>,
-    /// Places of retired flows.
-    free: Vec<Slot>,
+    /// Places of retired flows; the one that is free for longest is taken first.
+    free: VecDeque<Slot>,
     next_id: FlowId,
     /// Where the search for a flow to forget goes on.
     hand: usize,
@@ -129,7 +133,7 @@ impl Table {
         Self {
             flows: Vec::new(),
             by_key: HashMap::with_hasher(SeededHash(seed)),
-            free: Vec::new(),
+            free: VecDeque::new(),
             next_id: FlowId(1),
             hand: 0,
         }
@@ -140,7 +144,7 @@ impl Table {
         if let Some(slot) = self.by_key.get(key) {
             return Some(*slot);
         }
-        let slot = match self.free.pop() {
+        let slot = match self.free.pop_front() {
             Some(slot) => slot,
             None if self.flows.len() < MAX_FLOWS => Slot(self.flows.len() as u32),
             None => self.longest_silent()?,
@@ -168,6 +172,11 @@ impl Table {
         Some(Slot(index as u32))
     }
 
+    /// Every flow, and those that are retired as long as nothing took their places.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
+        self.flows.iter()
+    }
+
     pub(super) fn retire_idle(&mut self, now: Instant) {
         for (index, flow) in self.flows.iter_mut().enumerate() {
             let idle = flow.list == List::None && now.since(flow.last_packet) >= IDLE;
@@ -175,7 +184,7 @@ impl Table {
                 flow.retired = true;
                 flow.items = VecDeque::new();
                 self.by_key.remove(&flow.key);
-                self.free.push(Slot(index as u32));
+                self.free.push_back(Slot(index as u32));
             }
         }
     }

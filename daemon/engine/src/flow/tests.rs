@@ -433,3 +433,30 @@ fn silent_flows_are_forgotten_and_their_numbers_not_used_again() {
     assert_ne!(new.flow, before.flow);
     assert_eq!(new.offset, 0);
 }
+
+#[test]
+fn the_newest_acknowledgement_of_each_connection_can_be_said_again() {
+    let mut queues = FlowQueues::new(1);
+    put(&mut queues, at(0), &segment(1, 3000));
+    put(&mut queues, at(0), &segment(2, 0));
+    let ended = Tcp {
+        flags: tcp_flags::ACK | tcp_flags::FIN,
+        ..segment(2, 0)
+    };
+    put(&mut queues, at(10), &ended);
+    queues
+        .enqueue(at(10), VirtioHeader::default(), udp(3, 0, &[1; 100]))
+        .expect("queued");
+
+    let reminders = queues.reminders(at(20));
+    assert_eq!(reminders.len(), 1, "of the one connection that goes on");
+    let parsed = parse(&reminders[0]).expect("a packet");
+    assert!(parsed.is_pure_acknowledgement() && packet::checksums_are_right(&reminders[0], &parsed));
+    let tcp = parsed.tcp.expect("TCP");
+    assert_eq!(tcp.sequence, Tcp::default().sequence + 3000, "behind its data");
+    assert_eq!(tcp.acknowledgement, Tcp::default().acknowledgement);
+    assert!(
+        queues.reminders(at(31 * 60 * 1000)).is_empty(),
+        "silent for too long"
+    );
+}

@@ -7,6 +7,10 @@ use super::context::Variable;
 use super::packet::{self, Parsed, protocol, tcp_flags};
 use crate::ids::FlowId;
 
+/// Where the checksum lies in a transport header.
+const TCP_CHECKSUM: usize = 16;
+const UDP_CHECKSUM: usize = 6;
+
 /// The header of the super-segment that a piece is cut from, and where.
 #[derive(Clone, Debug)]
 pub struct SegmentHeader {
@@ -100,17 +104,35 @@ pub fn cut_at_borders(
             }
         }
         let offset = if parsed.key.protocol == protocol::TCP {
-            16
+            TCP_CHECKSUM
         } else {
-            6
+            UDP_CHECKSUM
         };
-        let at = parsed.header_len + offset;
-        let addresses = packet::addresses(packet);
-        let pseudo = checksum::pseudo(addresses, parsed.key.protocol, packet.len() - parsed.header_len);
-        packet[at..at + 2].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
-        complete_checksum(packet, parsed.header_len as u16, offset as u16);
+        write_transport_checksum(packet, parsed, offset);
         each(memory.split().freeze());
     }
+}
+
+/// Makes a pure acknowledgement out of the headers of a TCP packet or super-segment, in the place of what `out` holds.
+pub fn write_acknowledgement(out: &mut Vec<u8>, packet: &[u8], parsed: &Parsed) {
+    let Some(tcp) = parsed.tcp else { return };
+    out.clear();
+    out.extend_from_slice(&packet[..parsed.headers_len()]);
+    write_lengths(out, parsed, 0);
+    let sequence = tcp.sequence.wrapping_add(parsed.payload_len as u32);
+    let header = &mut out[parsed.header_len..];
+    header[4..8].copy_from_slice(&sequence.to_be_bytes());
+    header[13] = tcp_flags::ACK;
+    write_transport_checksum(out, parsed, TCP_CHECKSUM);
+}
+
+/// Computes the checksum of a whole packet, which lies at `offset` in its transport header.
+fn write_transport_checksum(packet: &mut [u8], parsed: &Parsed, offset: usize) {
+    let at = parsed.header_len + offset;
+    let addresses = packet::addresses(packet);
+    let pseudo = checksum::pseudo(addresses, parsed.key.protocol, packet.len() - parsed.header_len);
+    packet[at..at + 2].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+    complete_checksum(packet, parsed.header_len as u16, offset as u16);
 }
 
 /// Writes the lengths of IP and UDP, and counts on the identification of IPv4.

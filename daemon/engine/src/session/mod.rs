@@ -136,7 +136,8 @@ impl Session {
         }
     }
 
-    /// The peer begins anew: numbers, orders and paths are forgotten. Settings and counters stay.
+    /// The peer begins anew: numbers, orders and paths are forgotten. Settings and counters stay. A client speaks for its
+    /// hosts, so that a server that rebooted finds their connections.
     pub(crate) fn restart(&mut self, now: Instant) {
         self.heard_at = now;
         // Before the first connection nothing was sent: what waits can go as it is.
@@ -146,6 +147,10 @@ impl Session {
         let statistics = self.queues.statistics();
         self.dropped += statistics.dropped_by_delay + statistics.dropped_by_limit;
         self.dropped += self.store.abandoned() + self.queues.waiting_packets();
+        let reminders = match self.side {
+            Side::Client => self.queues.reminders(now),
+            Side::Server => Vec::new(),
+        };
         self.old_keys = None;
         self.paths.clear();
         self.departed.clear();
@@ -154,6 +159,10 @@ impl Session {
         self.compressor = Compressor::new(self.random.next_u64());
         self.resequencer = Resequencer::new(self.random.next_u64());
         self.store = Store::default();
+        for packet in reminders {
+            // One that finds no room is no loss.
+            let _ = self.queues.enqueue(now, VirtioHeader::default(), packet);
+        }
     }
 
     pub(crate) fn has_keys(&self) -> bool {

@@ -41,16 +41,6 @@ impl Transfer {
         Self::open(bond, address, direction, PAUSE)
     }
 
-    /// On one connection from and to this address, each at up to about 25 Mbit/s.
-    pub fn both_ways(bond: &Bond, address: &str) -> [Self; 2] {
-        let (host, other) = connection(bond, address);
-        let back = (other.try_clone().unwrap(), host.try_clone().unwrap());
-        [
-            Self::over(host, other, Direction::Up, PAUSE),
-            Self::over(back.0, back.1, Direction::Down, PAUSE),
-        ]
-    }
-
     fn open(bond: &Bond, address: &str, direction: Direction, pause: Duration) -> Self {
         let (host, other) = connection(bond, address);
         match direction {
