@@ -250,17 +250,22 @@ impl<T: Clone> SentPackets<T> {
             .map(|(_, slot)| slot.sent)
     }
 
-    /// Whether no more than `count` packets wait for an answer.
-    pub fn has_at_most(&self, count: usize) -> bool {
-        self.open()
-            .filter(|(_, slot)| slot.ack_eliciting)
-            .nth(count)
-            .is_none()
+    /// How many packets that left by `until` wait for an answer, and when the newest of them left.
+    pub fn unacknowledged_until(&self, until: Instant) -> (usize, Option<Instant>) {
+        let mut count = 0;
+        let mut newest = None;
+        for (_, slot) in self.open().take_while(|(_, slot)| slot.sent <= until) {
+            if slot.ack_eliciting {
+                count += 1;
+                newest = Some(slot.sent);
+            }
+        }
+        (count, newest)
     }
 
-    /// Shows every packet with contents of which no acknowledgement came, oldest first.
-    pub fn for_each_unacknowledged(&self, mut show: impl FnMut(u64, Instant, &T)) {
-        for (number, slot) in self.open() {
+    /// Shows every packet with contents that left by `until` and of which no acknowledgement came, oldest first.
+    pub fn for_each_unacknowledged(&self, until: Instant, mut show: impl FnMut(u64, Instant, &T)) {
+        for (number, slot) in self.open().take_while(|(_, slot)| slot.sent <= until) {
             if let Some(contents) = &slot.contents {
                 show(number, slot.sent, contents);
             }

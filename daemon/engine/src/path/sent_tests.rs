@@ -96,7 +96,7 @@ fn every_packet_has_one_fate_and_in_flight_is_what_is_open() {
             let open = ends.sent.next_number() - fates.len() as u64;
             assert_eq!(ends.sent.in_flight(), open * u64::from(BYTES));
             let mut shown = 0;
-            ends.sent.for_each_unacknowledged(|number, _, contents| {
+            ends.sent.for_each_unacknowledged(us(now), |number, _, contents| {
                 assert_eq!(number, *contents);
                 assert!(!fates.contains_key(&number));
                 shown += 1;

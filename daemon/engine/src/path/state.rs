@@ -2,7 +2,8 @@
 //!
 //! Silence S is the age of the oldest unanswered packet, in units of the time after which an answer is overdue. At 1 the
 //! path is suspect: nothing new goes there, and what is unanswered is copied elsewhere, which costs little and can be
-//! taken back. At 2, and not before several probes were lost too, it is down. How often a path that is down gets
+//! taken back. Unless there is little to judge by: a few packets, or many that left at once, get lost on a path that
+//! lives. Then only what is overdue is copied, and a probe asks. At 2, and not before several probes were lost too, it is down. How often a path that is down gets
 //! probed is one thing; whether it is trusted when it answers is another: a path that flaps must answer for longer.
 
 use std::time::Duration;
@@ -38,6 +39,49 @@ const IDLE_PROBE_METERED: Duration = Duration::from_secs(20);
 const QUIET: Duration = Duration::from_secs(1);
 /// But only once for so many packets with data: now and then a packet is no stream that stopped.
 const STREAM: u32 = 16;
+
+/// So few overdue packets, or so many as left within this time, may all be lost by chance.
+const FEW: usize = 2;
+const BURST: Duration = Duration::from_millis(4);
+/// Where no other path could take over, the question whether it lives may stay open for longer.
+const PATIENCE_ALONE: Duration = Duration::from_millis(150);
+/// While it is open, it is looked at this often whether there is more to judge by.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// What a path has not answered yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unanswered {
+    /// When the oldest packet left.
+    pub oldest: Option<Instant>,
+    /// Packets whose answer is overdue, see [`PathState::overdue_since`].
+    pub overdue: usize,
+    /// When the newest of them left.
+    pub newest_overdue: Option<Instant>,
+    /// No other path could take over.
+    pub alone: bool,
+}
+
+impl Unanswered {
+    /// It may all be lost by chance, although the path lives.
+    fn is_little(&self) -> bool {
+        let within = match (self.oldest, self.newest_overdue) {
+            (Some(oldest), Some(newest)) => newest.since(oldest),
+            _ => Duration::ZERO,
+        };
+        self.alone || self.overdue <= FEW || within < BURST
+    }
+}
+
+/// A silence that may be loss by chance.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    /// When the oldest unanswered packet left.
+    oldest: Instant,
+    /// When the path was asked.
+    at: Instant,
+    /// When it was last looked at whether there is more to judge by.
+    looked: Instant,
+}
 
 /// A path's condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +132,7 @@ pub struct PathState {
     /// Packets with data that arrived since it was asked last, and when the newest did.
     heard: u32,
     heard_at: Instant,
-    /// A silence that may be the loss of a single packet: when the oldest unanswered packet left, and when the path was
-    /// asked about it.
-    asked: Option<(Instant, Instant)>,
+    asked: Option<Question>,
     /// The question has not left yet.
     asks: bool,
 }
@@ -185,40 +227,53 @@ impl PathState {
         }
     }
 
-    /// With only one or two packets unanswered (`few`), a silence is more likely their loss than the path's death: then a
-    /// probe asks, and only if that stays unanswered too, the path is suspect. True once for each silence: what is
-    /// unanswered should be copied elsewhere already. Call before [`Self::on_silence`].
+    /// What left by then should have been answered.
+    pub fn overdue_since(&self, now: Instant, rtt: &RttEstimator) -> Instant {
+        now - rtt.smoothed()
+    }
+
+    /// A silence with little to judge by is more likely loss than the path's death: then a probe asks, and only if that
+    /// stays unanswered too, or more comes to be overdue, the path is suspect. True once for each silence: what is overdue
+    /// should be copied elsewhere already. Call before [`Self::on_silence`].
     pub fn asks_first(
         &mut self,
         now: Instant,
-        oldest: Option<Instant>,
-        few: bool,
+        unanswered: &Unanswered,
         rtt: &RttEstimator,
         max_ack_delay: Duration,
     ) -> bool {
-        let Some(oldest) = oldest.filter(|_| few && self.condition == Condition::Active) else {
+        let Some(oldest) = unanswered.oldest.filter(|oldest| {
+            self.condition == Condition::Active && now >= self.silent_at(*oldest, rtt, max_ack_delay)
+        }) else {
             return false;
         };
-        let known = self.asked.is_some_and(|(of, _)| of == oldest);
-        if known || now < self.suspect_at(Some(oldest), rtt, max_ack_delay) {
+        if !unanswered.is_little() {
+            self.asked = None;
             return false;
         }
-        self.asked = Some((oldest, now));
+        if let Some(question) = self.asked.as_mut().filter(|question| question.oldest == oldest) {
+            question.looked = now;
+            return false;
+        }
+        self.asked = Some(Question {
+            oldest,
+            at: now,
+            looked: now,
+        });
         self.asks = true;
         true
     }
 
-    /// Judges the silence; call after acknowledgements were taken in, and at [`Self::deadline`]. `oldest` is when the
-    /// oldest unanswered packet left.
+    /// Judges the silence; call after acknowledgements were taken in, and at [`Self::deadline`].
     pub fn on_silence(
         &mut self,
         now: Instant,
-        oldest: Option<Instant>,
+        unanswered: &Unanswered,
         rtt: &RttEstimator,
         max_ack_delay: Duration,
     ) -> Option<Change> {
         match self.condition {
-            Condition::Active if now >= self.suspect_at(oldest, rtt, max_ack_delay) => {
+            Condition::Active if now >= self.suspect_at(unanswered, rtt, max_ack_delay) => {
                 self.suspect_probes = 0;
                 self.next_probe = now;
                 self.change(now, Condition::Suspect, "does not answer")
@@ -334,7 +389,13 @@ impl PathState {
         max_ack_delay: Duration,
     ) -> Option<Instant> {
         let judgement = match self.condition {
-            Condition::Active => Some(self.suspect_at(oldest, rtt, max_ack_delay)),
+            Condition::Active => oldest.map(|oldest| {
+                let silent = self.silent_at(oldest, rtt, max_ack_delay);
+                match self.asked {
+                    Some(question) if question.oldest == oldest => silent.max(question.looked + LOOK_AGAIN),
+                    _ => silent,
+                }
+            }),
             Condition::Suspect if self.suspect_probes >= PROBES_BEFORE_DOWN => {
                 Some(self.down_at(rtt, max_ack_delay))
             }
@@ -366,7 +427,7 @@ impl PathState {
     fn probe_at(&self) -> Option<Instant> {
         match self.condition {
             _ if self.link_gone => None,
-            Condition::Active if self.asks => self.asked.map(|(_, at)| at),
+            Condition::Active if self.asks => self.asked.map(|question| question.at),
             Condition::Active if self.heard >= STREAM => Some(self.heard_at + QUIET),
             Condition::Active if self.metered => Some(self.last_sent + IDLE_PROBE_METERED),
             Condition::Active => Some(self.last_sent + IDLE_PROBE),
@@ -380,18 +441,29 @@ impl PathState {
         usual.max((self.stall * 5 / 4).min(LONGEST_TOLERANCE.max(usual)))
     }
 
-    fn suspect_at(&self, oldest: Option<Instant>, rtt: &RttEstimator, max_ack_delay: Duration) -> Instant {
-        oldest.map_or(Instant::NEVER, |oldest| {
-            // What was sent before the last answer and is not lost yet was overtaken, or is about to be lost: the path
-            // lives, so that the clock starts again with the answer.
-            let floor = self.last_answer + (rtt.variation() * 4).max(LEAST_SLACK) + max_ack_delay;
-            let tolerance = self.tolerance(rtt, max_ack_delay);
-            let answer = match self.asked {
-                Some((of, at)) if of == oldest => at + tolerance,
-                _ => Instant::ZERO,
-            };
-            (oldest + tolerance).max(floor).max(answer)
-        })
+    /// When the silence since `oldest` is too long.
+    fn silent_at(&self, oldest: Instant, rtt: &RttEstimator, max_ack_delay: Duration) -> Instant {
+        // What was sent before the last answer and is not lost yet was overtaken, or is about to be lost: the path lives,
+        // so that the clock starts again with the answer.
+        let floor = self.last_answer + (rtt.variation() * 4).max(LEAST_SLACK) + max_ack_delay;
+        (oldest + self.tolerance(rtt, max_ack_delay)).max(floor)
+    }
+
+    fn suspect_at(&self, unanswered: &Unanswered, rtt: &RttEstimator, max_ack_delay: Duration) -> Instant {
+        let Some(oldest) = unanswered.oldest else {
+            return Instant::NEVER;
+        };
+        let silent = self.silent_at(oldest, rtt, max_ack_delay);
+        let tolerance = self.tolerance(rtt, max_ack_delay);
+        let patience = if unanswered.alone {
+            tolerance.max(PATIENCE_ALONE)
+        } else {
+            tolerance
+        };
+        match self.asked {
+            Some(question) if question.oldest == oldest => silent.max(question.at + patience),
+            _ => silent,
+        }
     }
 
     fn down_at(&self, rtt: &RttEstimator, max_ack_delay: Duration) -> Instant {

@@ -36,6 +36,17 @@ fn validate(path: &mut PathState, mut now: Instant, rtt: &RttEstimator) -> Insta
     panic!("never active");
 }
 
+/// What was sent every millisecond since `oldest` is unanswered.
+fn unanswered(now: Instant, oldest: Instant, rtt: &RttEstimator) -> Unanswered {
+    let newest = now - rtt.smoothed();
+    Unanswered {
+        oldest: Some(oldest),
+        overdue: (newest.since(oldest).as_millis() + 1) as usize,
+        newest_overdue: Some(newest),
+        alone: false,
+    }
+}
+
 /// Sends every millisecond without an answer, until the path is down; returns (suspect, down).
 fn silence(path: &mut PathState, from: Instant, rtt: &RttEstimator) -> (Instant, Instant) {
     let mut suspect = None;
@@ -44,7 +55,7 @@ fn silence(path: &mut PathState, from: Instant, rtt: &RttEstimator) -> (Instant,
         if path.wants_probe(now) {
             path.on_probe_sent(now, rtt);
         }
-        if let Some(change) = path.on_silence(now, Some(from), rtt, ACK_DELAY) {
+        if let Some(change) = path.on_silence(now, &unanswered(now, from, rtt), rtt, ACK_DELAY) {
             match change.to {
                 Condition::Suspect => suspect = Some(now),
                 Condition::Down => return (suspect.unwrap(), now),
@@ -112,7 +123,7 @@ fn a_stall_is_suspected_once_and_kills_nothing() {
             if path.wants_probe(now) {
                 path.on_probe_sent(now, &rtt);
             }
-            if let Some(change) = path.on_silence(now, Some(oldest), &rtt, ACK_DELAY) {
+            if let Some(change) = path.on_silence(now, &unanswered(now, oldest, &rtt), &rtt, ACK_DELAY) {
                 assert_ne!(change.to, Condition::Down, "stall {stall}");
                 suspicions += 1;
             }
@@ -124,7 +135,7 @@ fn a_stall_is_suspected_once_and_kills_nothing() {
             now += 10 * MS;
             path.on_acked(now, now - 40 * MS, &rtt);
             assert!(
-                path.on_silence(now, Some(now - 39 * MS), &rtt, ACK_DELAY)
+                path.on_silence(now, &unanswered(now, now - 39 * MS, &rtt), &rtt, ACK_DELAY)
                     .is_none()
             );
         }
@@ -177,7 +188,7 @@ fn deadlines_always_lead_somewhere() {
         if path.wants_probe(now) {
             path.on_probe_sent(now, &rtt);
         }
-        path.on_silence(now, Some(start), &rtt, ACK_DELAY);
+        path.on_silence(now, &unanswered(now, start, &rtt), &rtt, ACK_DELAY);
         let next = path.deadline(Some(start), &rtt, ACK_DELAY).unwrap();
         assert!(next > now || path.wants_probe(now), "no progress at {now:?}");
         now = next.max(now);
@@ -200,4 +211,59 @@ fn a_path_is_asked_when_a_stream_stops_to_arrive_and_not_after_single_packets() 
     assert!(path.wants_probe(start + 3019 * MS));
     path.on_probe_sent(start + 3019 * MS, &rtt);
     assert!(!path.wants_probe(start + 9000 * MS));
+}
+
+/// When a path of 20 ms is suspect, of which these packets are unanswered, sent so many milliseconds after its start; the
+/// others are sent and answered no more.
+fn suspected(sent: &[u64], alone: bool) -> Duration {
+    let rtt = steady(20);
+    let mut path = PathState::new(ms(0), false);
+    let start = validate(&mut path, ms(0), &rtt);
+    let mut now = start;
+    loop {
+        let overdue = path.overdue_since(now, &rtt);
+        let left: Vec<Instant> = sent.iter().map(|at| start + MS * (*at as u32)).collect();
+        let overdue: Vec<Instant> = left.iter().copied().filter(|at| *at <= overdue).collect();
+        let unanswered = Unanswered {
+            oldest: left.first().copied().filter(|at| *at <= now),
+            overdue: overdue.len(),
+            newest_overdue: overdue.last().copied(),
+            alone,
+        };
+        path.asks_first(now, &unanswered, &rtt, ACK_DELAY);
+        if path.on_silence(now, &unanswered, &rtt, ACK_DELAY).is_some() {
+            return now.since(start);
+        }
+        if path.wants_probe(now) {
+            path.on_probe_sent(now, &rtt);
+        }
+        let deadline = path.deadline(unanswered.oldest, &rtt, ACK_DELAY);
+        now = deadline.unwrap_or(now).max(now + MS).min(now + 5 * MS);
+    }
+}
+
+#[test]
+fn where_little_is_unanswered_a_probe_asks_first() {
+    let stream: Vec<u64> = (0..100).collect();
+    let soon = suspected(&stream, false);
+    assert!(soon <= 32 * MS, "a stream: {soon:?}");
+    let single = suspected(&[0], false);
+    assert!(
+        single >= soon + 20 * MS && single <= 70 * MS,
+        "one packet: {single:?}"
+    );
+    assert_eq!(
+        suspected(&[0; 50], false),
+        single,
+        "a burst is lost like one packet"
+    );
+    // The rest of the stream shows that it is not only one packet.
+    let mut pause = stream.clone();
+    pause.drain(1..10);
+    let later = suspected(&pause, false);
+    assert!(
+        later > soon && later < single,
+        "{soon:?} < {later:?} < {single:?}"
+    );
+    assert!(suspected(&stream, true) >= soon + PATIENCE_ALONE, "the only path");
 }

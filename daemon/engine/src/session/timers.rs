@@ -6,7 +6,7 @@ use super::path::MAX_ACK_DELAY;
 use super::path::Path;
 use super::{Session, is_ordered};
 use crate::event::Event;
-use crate::path::state::{Change, Condition};
+use crate::path::state::{Change, Condition, Unanswered};
 use crate::time::Instant;
 use crate::wire::frame::{self, HoldHint};
 
@@ -17,9 +17,6 @@ const SKEW_MARGIN: Duration = Duration::from_millis(4);
 /// Longest time that a hole is worth: far under Linux's shortest retransmission time-out.
 const LONGEST_HOLD: Duration = Duration::from_millis(150);
 
-/// So few unanswered packets may all be lost by chance.
-const FEW: usize = 2;
-
 impl Session {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
@@ -28,14 +25,14 @@ impl Session {
         }
         for index in 0..self.paths.len() {
             self.detect_losses(now, index);
-            let oldest = self.paths[index].sent.oldest_unacknowledged();
+            let unanswered = self.unanswered(now, index);
             let path = &mut self.paths[index];
-            let few = path.sent.has_at_most(FEW);
-            if path.state.asks_first(now, oldest, few, &path.rtt, MAX_ACK_DELAY) {
-                self.copy_unanswered(index);
+            if (path.state).asks_first(now, &unanswered, &path.rtt, MAX_ACK_DELAY) {
+                let overdue = path.state.overdue_since(now, &path.rtt);
+                self.copy_unanswered(index, overdue);
             }
             let path = &mut self.paths[index];
-            let silent = path.state.on_silence(now, oldest, &path.rtt, MAX_ACK_DELAY);
+            let silent = (path.state).on_silence(now, &unanswered, &path.rtt, MAX_ACK_DELAY);
             let trusted = path.state.regain_trust(now);
             self.changed(now, index, silent);
             self.changed(now, index, trusted);
@@ -122,7 +119,7 @@ impl Session {
         match change.to {
             Condition::Suspect => {
                 path.counters.suspicions += 1;
-                self.copy_unanswered(index);
+                self.copy_unanswered(index, now);
             }
             Condition::Down => {
                 path.counters.deaths += 1;
@@ -143,11 +140,29 @@ impl Session {
         self.update_bulk_target();
     }
 
-    /// What is in flight on a path is sent over another one as well, first what somebody waits for.
-    fn copy_unanswered(&mut self, index: usize) {
+    fn unanswered(&self, now: Instant, index: usize) -> Unanswered {
+        let path = &self.paths[index];
+        let overdue = path.state.overdue_since(now, &path.rtt);
+        let (overdue, newest_overdue) = path.sent.unacknowledged_until(overdue);
+        Unanswered {
+            oldest: path.sent.oldest_unacknowledged(),
+            overdue,
+            newest_overdue,
+            alone: !(self.paths.iter()).any(|other| other.wan != path.wan && other.is_usable()),
+        }
+    }
+
+    /// What left on a path by `until` and is in flight yet is sent over another WAN as well, if there is one: first what
+    /// somebody waits for.
+    fn copy_unanswered(&mut self, index: usize, until: Instant) {
+        let path = &self.paths[index];
+        let lives = |other: &Path| !matches!(other.state.condition(), Condition::Probing | Condition::Down);
+        if !(self.paths.iter()).any(|other| other.wan != path.wan && lives(other)) {
+            return;
+        }
         let store = &mut self.store;
         for ordered in [false, true] {
-            self.paths[index].sent.for_each_unacknowledged(|_, _, carried| {
+            path.sent.for_each_unacknowledged(until, |_, _, carried| {
                 for piece in &carried.pieces {
                     if is_ordered(store, *piece) == ordered {
                         store.suspect(*piece);
