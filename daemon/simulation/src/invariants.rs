@@ -27,6 +27,8 @@ pub struct Idle {
     pub time: Duration,
     /// What the ends knew as it began.
     pub before: [Knowledge; 2],
+    /// The hosts had nothing outstanding any more as it began.
+    pub hosts_rest: bool,
 }
 
 /// Watches a run.
@@ -232,8 +234,8 @@ impl Watch {
 
     fn judge_idle(&mut self, world: &World, idle: &Idle) {
         // A host inside whose data was lost sends it again for a while.
-        let mut busy = (0..world.setup().flows.len()).any(|flow| world.counters(flow).outstanding > 0);
-        let hosts_rest = !busy;
+        let hosts_rest = idle.hosts_rest && outstanding(world) == 0;
+        let mut busy = !hosts_rest;
         for (side, before) in Side::BOTH.into_iter().zip(&idle.before) {
             let after = world.knowledge(side);
             // A narrow link may still have something to carry; but then less and less.
@@ -258,6 +260,13 @@ impl Watch {
                 .push(format!("idle, but {rate:.0} datagrams a second and link"));
         }
     }
+}
+
+/// What the hosts inside sent and nobody acknowledged yet.
+pub fn outstanding(world: &World) -> u64 {
+    (0..world.setup().flows.len())
+        .map(|flow| world.counters(flow).outstanding)
+        .sum()
 }
 
 /// Whether all links pass packets all the time, as far as a path can be expected to know.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sennit_engine::settings::Mode;
 use sennit_engine::time::Instant;
 
-use crate::invariants::{Idle, Watch};
+use crate::invariants::{Idle, Watch, outstanding};
 use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::setup::{Setup, Side};
@@ -112,6 +112,7 @@ fn run(
     };
     let begun = offered(&world);
     let before = Side::BOTH.map(|side| world.knowledge(side));
+    let hosts_rest = outstanding(&world) == 0;
     world.run(end + QUIET, &mut sampled);
     if let Some(error) = failure {
         return Err(error);
@@ -121,6 +122,7 @@ fn run(
         datagrams: offered(&world) - begun,
         time: QUIET,
         before,
+        hosts_rest,
     };
     report.violations.extend(watch.judge(&world, &at_end, &idle));
     report.hash = world.hash();
@@ -128,11 +130,11 @@ fn run(
     Ok((world, report))
 }
 
-/// Bytes that both ends have yet to bring across.
+/// Bytes that both ends have yet to bring across, and what the hosts wait for.
 fn waiting(world: &World) -> u64 {
     let of = |side| {
         let knowledge = world.knowledge(side);
         knowledge.backlog + knowledge.unacknowledged
     };
-    Side::BOTH.map(of).iter().sum()
+    Side::BOTH.map(of).iter().sum::<u64>() + outstanding(world)
 }
