@@ -84,6 +84,11 @@ pub fn judge(report: &ScenarioReport) -> Vec<Verdict> {
             if !asked {
                 continue;
             }
+            // What is compared with fewer flows says nothing about the fewest.
+            let compares = matches!(goal.relative_to.as_deref(), Some("fewest flows"));
+            if compares && variant.flows == fewest(report) {
+                continue;
+            }
             let value = value(report, goal, variant);
             for (limit, at_least) in [(goal.at_least, true), (goal.at_most, false)] {
                 if let Some(limit) = limit {
@@ -93,6 +98,12 @@ pub fn judge(report: &ScenarioReport) -> Vec<Verdict> {
         }
     }
     verdicts
+}
+
+/// The smallest number of flows in any variant.
+fn fewest(report: &ScenarioReport) -> usize {
+    let flows = report.scenario.variants.iter().map(|variant| variant.flows);
+    flows.min().unwrap_or(1)
 }
 
 /// The figure that a goal is about, divided and subtracted as it says.
@@ -105,9 +116,9 @@ fn value(report: &ScenarioReport, goal: &Goal, variant: &Variant) -> Option<f64>
     match goal.relative_to.as_deref() {
         None => Some(value),
         Some("ideal") => Some(value / report.scenario.ideal(variant.way)),
-        Some("one flow") => {
+        Some("fewest flows") => {
             let one = Variant {
-                flows: 1,
+                flows: fewest(report),
                 ..variant.clone()
             };
             Some(value / in_variant(report, &one, &goal.contestant)?.value(&goal.measure)?)

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 pub use instructions::Instructions;
 pub use process::Process;
-pub use sennit::{find_program, program_file, status};
+pub use sennit::{find_program, program_file, start_server, status};
 
 use crate::scenario::{Scenario, Side, Variant};
 use crate::topology::Topology;

@@ -1,11 +1,13 @@
 //! The bond: the released program, run as its users run it.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use sennit_engine::handshake::PublicKey;
 use serde_json::Value;
 
 use super::{Process, Started, Tools, temporary_folder, translate, write};
@@ -41,19 +43,25 @@ pub(super) fn start(
     variant: &Variant,
     tools: &Tools,
 ) -> Result<Started> {
-    let program = tools.sennit.as_deref().ok_or_else(|| {
-        Error::environment(
-            "the program sennit is not beside sennit-lab",
-            format!("{BUILD}, or name it with --sennit FILE"),
-        )
-    })?;
+    let program = program(tools)?;
     let folder = temporary_folder()?;
     let place = |name: &str| folder.path().join(name);
     let client_key = keygen(program, &place("client.key"))?;
     let server_key = keygen(program, &place("server.key"))?;
     write(
         &place("server.toml"),
-        &server_configuration(folder.path(), &client_key),
+        &server_configuration(
+            folder.path(),
+            &[
+                format!("{INNER_SERVER}/24"),
+                "fd73:656e:6e69:7400::1/64".to_owned(),
+            ],
+            &[Admitted {
+                name: "lab".to_owned(),
+                key: client_key,
+                addresses: vec![INNER_CLIENT.to_owned(), "fd73:656e:6e69:7400::2".to_owned()],
+            }],
+        ),
     )?;
     write(
         &place("client.toml"),
@@ -110,6 +118,73 @@ pub(super) fn start(
     })
 }
 
+fn program(tools: &Tools) -> Result<&Path> {
+    tools.sennit.as_deref().ok_or_else(|| {
+        Error::environment(
+            "the program sennit is not beside sennit-lab",
+            format!("{BUILD}, or name it with --sennit FILE"),
+        )
+    })
+}
+
+/// Starts a server alone, for clients with these keys and inner addresses, and returns its public key.
+pub fn start_server(
+    topology: &Topology,
+    tools: &Tools,
+    address: Ipv4Addr,
+    clients: &[(PublicKey, IpAddr)],
+) -> Result<(Started, PublicKey)> {
+    let program = program(tools)?;
+    let folder = temporary_folder()?;
+    let place = |name: &str| folder.path().join(name);
+    let key = keygen(program, &place("server.key"))?;
+    let key = key
+        .parse()
+        .map_err(|error| Error::environment(format!("sennit keygen wrote no key: {error}"), BUILD))?;
+    let admitted: Vec<Admitted> = clients
+        .iter()
+        .enumerate()
+        .map(|(number, (key, address))| Admitted {
+            name: format!("client{number}"),
+            key: key.to_string(),
+            addresses: vec![address.to_string()],
+        })
+        .collect();
+    write(
+        &place("server.toml"),
+        &server_configuration(folder.path(), &[format!("{address}/16")], &admitted),
+    )?;
+    let mut command = topology.server.command(program);
+    command
+        .args(["run", "server", "--config"])
+        .arg(place("server.toml"));
+    let mut process = Process::start(Side::Server, command, place("server.log"))?;
+    let control = place("server.sock");
+    let ready = interrupt::wait(PATIENCE, || {
+        process.check()?;
+        Ok(status(&control).is_ok())
+    })?;
+    if !ready {
+        return Err(Error::environment(
+            format!(
+                "sennit's server did not answer within {} s\n{}",
+                PATIENCE.as_secs(),
+                process.log_end()
+            ),
+            "the log above says why",
+        ));
+    }
+    let started = Started {
+        reaches: Vec::new(),
+        processes: vec![process],
+        // The clients are in this process and have no interface.
+        tunnel: None,
+        controls: vec![(Side::Server, control)],
+        folder: Some(folder),
+    };
+    Ok((started, key))
+}
+
 /// Asks a running client for its status.
 pub fn status(control: &Path) -> Result<Value> {
     let failed = |error: std::io::Error| {
@@ -152,22 +227,31 @@ fn keygen(program: &Path, file: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-fn server_configuration(folder: &Path, client_key: &str) -> String {
+/// A client as a server's configuration has it.
+struct Admitted {
+    name: String,
+    key: String,
+    addresses: Vec<String>,
+}
+
+fn server_configuration(folder: &Path, networks: &[String], clients: &[Admitted]) -> String {
     let folder = folder.display();
-    format!(
+    let mut text = format!(
         "interface = \"sennit0\"\n\
          log_level = \"info\"\n\
          private_key_file = \"{folder}/server.key\"\n\
          control = \"{folder}/server.sock\"\n\
          state_dir = \"{folder}/server\"\n\
          listen = [\"[::]:7300\"]\n\
-         address = [\"{INNER_SERVER}/24\", \"fd73:656e:6e69:7400::1/64\"]\n\
-         nat = false\n\
-         [[client]]\n\
-         name = \"lab\"\n\
-         public_key = \"{client_key}\"\n\
-         address = [\"{INNER_CLIENT}\", \"fd73:656e:6e69:7400::2\"]\n"
-    )
+         address = {networks:?}\n\
+         nat = false\n"
+    );
+    for Admitted { name, key, addresses } in clients {
+        text.push_str(&format!(
+            "[[client]]\nname = \"{name}\"\npublic_key = \"{key}\"\naddress = {addresses:?}\n"
+        ));
+    }
+    text
 }
 
 fn client_configuration(folder: &Path, server_key: &str, scenario: &Scenario, variant: &Variant) -> String {

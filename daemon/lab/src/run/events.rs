@@ -47,7 +47,12 @@ pub(super) fn happen(
 /// How often who watches is told.
 const GLANCE: Nanos = Nanos(200_000_000);
 
-fn wait_until(at: Nanos, started: &mut Started, look: &mut dyn FnMut(&Started) -> Result<()>) -> Result<()> {
+/// Waits precisely for that moment, and looks now and then that all processes live.
+pub(super) fn wait_until(
+    at: Nanos,
+    started: &mut Started,
+    look: &mut dyn FnMut(&Started) -> Result<()>,
+) -> Result<()> {
     // The last moment is waited for precisely.
     let early = at - Nanos::from_millis(25.0);
     while clock::now() < early {

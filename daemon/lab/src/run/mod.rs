@@ -1,6 +1,7 @@
 //! One run: build the network, start a contestant, send the traffic, let the events happen, and judge the conditions.
 
 mod conditions;
+mod crowd;
 mod events;
 mod flows;
 mod outcome;
@@ -97,6 +98,9 @@ pub fn run(settings: &Settings<'_>, watch: &mut Watch<'_>) -> Result<Vec<Outcome
         seed,
         tools,
     } = *settings;
+    if let Some(wanted) = &scenario.crowd {
+        return crowd::run(settings, wanted).map(|outcome| vec![outcome]);
+    }
     let topology = Topology::new(Plan {
         wans: scenario
             .links

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use super::raw::{RawBulk, RawEvent, RawFlood, RawGoal, RawLink, RawProbe, RawScenario, RawShape};
-use super::{Action, Bulk, Event, Flood, Goal, Host, PageLoad, Probe, Scenario, Side, TRACES, Variant};
+use super::raw::{RawBulk, RawCrowd, RawEvent, RawFlood, RawGoal, RawLink, RawProbe, RawScenario, RawShape};
+use super::{
+    Action, Bulk, Crowd, Event, Flood, Goal, Host, PageLoad, Probe, Scenario, Side, TRACES, Variant,
+};
 use crate::contestant::Kind;
 use crate::emulator::Way;
 use crate::item::ITEMS;
@@ -138,6 +140,7 @@ fn checked(name: &str, raw: RawScenario, folder: &Path) -> Result<Scenario, Wron
         probes: probes?,
         pages: pages?,
         floods: floods?,
+        crowd: raw.crowd.map(crowd).transpose()?,
         events,
         goals: goals?,
     })
@@ -285,6 +288,22 @@ fn flood(raw: RawFlood) -> Result<Flood, Wrong> {
     Ok(Flood {
         bytes: raw.bytes,
         per_second: raw.per_second,
+    })
+}
+
+fn crowd(raw: RawCrowd) -> Result<Crowd, Wrong> {
+    within("crowd: each", raw.each, 0.001, 10_000.0)?;
+    within("crowd: bytes", raw.bytes as f64, 16.0, 1400.0)?;
+    within(
+        "crowd: hostile_per_second",
+        f64::from(raw.hostile_per_second),
+        0.0,
+        1e6,
+    )?;
+    Ok(Crowd {
+        each: raw.each,
+        bytes: raw.bytes,
+        hostile_per_second: raw.hostile_per_second,
     })
 }
 

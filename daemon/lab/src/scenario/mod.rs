@@ -51,6 +51,8 @@ pub struct Scenario {
     pub pages: Vec<PageLoad>,
     /// Floods of datagrams.
     pub floods: Vec<Flood>,
+    /// Many clients of one server, instead of a contestant and its traffic.
+    pub crowd: Option<Crowd>,
     /// What happens on the way, in the order of time.
     pub events: Vec<Event>,
     /// What is to be reached.
@@ -140,6 +142,17 @@ pub struct Flood {
     pub per_second: Vec<u32>,
 }
 
+/// Many clients of one server, as many as the variant has flows, each with a path over every WAN.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Crowd {
+    /// Payload that is offered to each of them, in Mbit/s.
+    pub each: f64,
+    /// Payload of each datagram.
+    pub bytes: usize,
+    /// Initiations of strangers in the last two thirds of the run.
+    pub hostile_per_second: u32,
+}
+
 /// Page loads of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PageLoad {
@@ -213,7 +226,7 @@ pub struct Goal {
     /// Only where bulk transfers go this way, if one is named.
     pub way: Option<Way>,
     /// The same measure of another contestant, by which it is divided; `ideal` is what the links can carry, and
-    /// `one flow` is the same contestant with one flow.
+    /// `fewest flows` is the same contestant with as few flows as any variant has.
     pub relative_to: Option<String>,
     /// The congestion control that this other contestant ran, if not that of the variant.
     pub relative_congestion: Option<String>,

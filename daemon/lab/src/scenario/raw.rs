@@ -38,6 +38,7 @@ pub(super) struct RawScenario {
     pub(super) page: Vec<RawPage>,
     #[serde(default)]
     pub(super) flood: Vec<RawFlood>,
+    pub(super) crowd: Option<RawCrowd>,
     #[serde(default)]
     pub(super) event: Vec<RawEvent>,
     #[serde(default)]
@@ -141,6 +142,16 @@ pub(super) struct RawFlood {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawCrowd {
+    pub(super) each: f64,
+    #[serde(default = "crowd_bytes")]
+    pub(super) bytes: usize,
+    #[serde(default)]
+    pub(super) hostile_per_second: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawEvent {
     pub(super) at: f64,
     pub(super) action: String,
@@ -177,6 +188,10 @@ fn one() -> Vec<usize> {
 
 fn probe_bytes() -> usize {
     64
+}
+
+fn crowd_bytes() -> usize {
+    1200
 }
 
 fn yes() -> bool {

@@ -10,9 +10,11 @@ mod socket;
 use std::thread::JoinHandle;
 
 use crate::Result;
+use crate::namespace::Namespace;
 use crate::time::Nanos;
 
 pub use crate::sys::tcp::TcpInfo;
+pub(crate) use socket::answering_at;
 pub use socket::{Progress, Reach};
 
 /// When traffic runs, on the monotonic clock.
@@ -27,6 +29,13 @@ pub struct Window {
 /// Something that runs in a thread until its window ends.
 #[derive(Debug)]
 pub struct Running<T>(JoinHandle<Result<T>>);
+
+impl<T: Send + 'static> Running<T> {
+    /// Starts it in a thread that stands in the namespace.
+    pub(crate) fn start(at: &Namespace, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<Self> {
+        at.spawn(work).map(Self)
+    }
+}
 
 impl<T> Running<T> {
     /// Waits for its end, and returns what was seen.

@@ -147,8 +147,12 @@ pub(super) fn unconnected(reach: &Reach) -> Result<UdpSocket> {
 
 /// A UDP socket on a free port of this host's address `target`: answers come from where questions went to.
 pub(super) fn answering(target: IpAddr) -> Result<UdpSocket> {
+    answering_at(SocketAddr::new(target, 0))
+}
+
+/// A UDP socket at that address of this host.
+pub(crate) fn answering_at(address: SocketAddr) -> Result<UdpSocket> {
     let open = || {
-        let address = SocketAddr::new(target, 0);
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.bind(&SockAddr::from(address))?;
         roomy(&socket)?;
