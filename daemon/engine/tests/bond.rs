@@ -58,6 +58,17 @@ fn a_full_size_packet_takes_two_datagrams_and_arrives_whole() {
 }
 
 #[test]
+fn a_packet_that_needs_a_whole_datagram_does_not_wait_for_what_would_go_along() {
+    let mut pair = connected(Mode::Speed, &[GOOD, GOOD]);
+    for size in 1380..=1500 {
+        pair.at_server.clear();
+        pair.send_up(0, size);
+        pair.run(Duration::from_millis(100));
+        assert_eq!(pair.at_server.len(), 1, "{size} bytes");
+    }
+}
+
+#[test]
 fn losses_are_repaired() {
     let lossy = Link {
         lose_every: Some(10),

@@ -102,19 +102,25 @@ impl Session {
             let alone = out.len();
             let waiting = self.store.has_repairs() || !self.queues.is_empty();
             let company = waiting || !self.paths[index].copies.is_empty();
-            let hints = waiting && self.hint_is_due(now);
-            let acknowledges = company && self.write_news(now, index, end, out);
+            let mut hints = waiting && self.hint_is_due(now);
+            let mut acknowledges = company && self.write_news(now, index, end, out);
             if hints {
                 self.write_hint(out);
             }
-            let before = out.len();
+            let mut before = out.len();
             self.write_data(now, index, out, end, &mut carried);
+            if out.len() == before && before > alone {
+                // What waits may need the whole datagram.
+                out.truncate(alone);
+                before = alone;
+                (hints, acknowledges) = (false, false);
+                self.write_data(now, index, out, end, &mut carried);
+            }
             let path = &mut self.paths[index];
             if out.len() == before {
                 // It could send and has nothing to: what is on its way does not show what the path can do. What was to
                 // go along with data waits: an acknowledgement for its time, and a hint, which wants an acknowledgement,
                 // for ever, or two idle ends would answer each other.
-                out.truncate(alone);
                 path.app_limited = true;
                 path.sent.on_app_limited();
             } else {
