@@ -49,7 +49,7 @@ enum Command {
         /// Length in seconds.
         #[arg(long, value_parser = seconds, default_value_t = 20.0)]
         seconds: f64,
-        /// Who carries it: direct, wireguard-go, shovel, sennit.
+        /// Who carries it: direct, mptcp, wireguard-go, shovel, sennit.
         #[arg(long, default_value = "sennit", value_parser = contestant)]
         contestant: Kind,
         /// The sennit program; without this option the one beside this program.
@@ -94,7 +94,7 @@ struct Options {
     /// Runs of each contestant, instead of the scenario's.
     #[arg(long)]
     repeat: Option<u32>,
-    /// Who takes part, separated by commas: direct, wireguard-go, shovel, sennit.
+    /// Who takes part, separated by commas: direct, mptcp, wireguard-go, shovel, sennit.
     #[arg(long, value_delimiter = ',', value_parser = contestant)]
     contestants: Option<Vec<Kind>>,
     /// Chance of the links: the same seed loses the same frames of the same traffic.
@@ -141,7 +141,7 @@ struct BenchOptions {
     /// Runs of each contestant, instead of the scenario's.
     #[arg(long)]
     repeat: Option<u32>,
-    /// Who takes part, separated by commas: direct, wireguard-go, shovel, sennit.
+    /// Who takes part, separated by commas: direct, mptcp, wireguard-go, shovel, sennit.
     #[arg(long, value_delimiter = ',', value_parser = contestant)]
     contestants: Option<Vec<Kind>>,
     /// Chance of the links: the same seed loses the same frames of the same traffic.

@@ -132,7 +132,8 @@ pub fn turns(scenario: &Scenario) -> Vec<Turn> {
             let kinds = scenario
                 .contestants
                 .iter()
-                .filter(|kind| **kind == Kind::Sennit || !alike_before);
+                .filter(|kind| **kind == Kind::Sennit || !alike_before)
+                .filter(|kind| kind.carries(variant));
             turns.extend(kinds.map(|kind| Turn {
                 repeat,
                 variant: number,

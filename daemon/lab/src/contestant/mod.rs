@@ -3,6 +3,7 @@
 pub mod bond;
 mod direct;
 mod instructions;
+mod mptcp;
 pub mod process;
 mod sennit;
 mod shovel;
@@ -18,7 +19,7 @@ pub use sennit::{find_program, program_file, start_server, status};
 
 use crate::scenario::{Scenario, Side, Variant};
 use crate::topology::Topology;
-use crate::traffic::Reach;
+use crate::traffic::{Reach, quic};
 use crate::{Error, Result};
 
 /// Those that the lab knows.
@@ -26,6 +27,8 @@ use crate::{Error, Result};
 pub enum Kind {
     /// The kernel forwards, each WAN by itself: what there is without a bond.
     Direct,
+    /// Multipath TCP of the kernel.
+    Mptcp,
     /// WireGuard in user space over the first WAN.
     WireguardGo,
     /// TUN, cipher and UDP without any protocol: the limit of the shape.
@@ -36,12 +39,19 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::WireguardGo, Self::Shovel, Self::Sennit];
+    pub const ALL: [Self; 5] = [
+        Self::Direct,
+        Self::Mptcp,
+        Self::WireguardGo,
+        Self::Shovel,
+        Self::Sennit,
+    ];
 
     /// What it is called in scenarios and results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
+            Self::Mptcp => "mptcp",
             Self::WireguardGo => "wireguard-go",
             Self::Shovel => "shovel",
             Self::Sennit => "sennit",
@@ -58,10 +68,15 @@ impl Kind {
         Self::ALL.map(Self::name).join(", ")
     }
 
+    /// Whether it can carry the bulk transfers of a variant.
+    pub fn carries(self, variant: &Variant) -> bool {
+        self != Self::Mptcp || variant.congestion != quic::NAME
+    }
+
     /// Which version of it is installed, as far as it can be said.
     pub fn version(self) -> String {
         match self {
-            Self::Direct => "this kernel".to_owned(),
+            Self::Direct | Self::Mptcp => "this kernel".to_owned(),
             Self::Shovel => "this program".to_owned(),
             Self::WireguardGo => wireguard::version(),
             Self::Sennit => "see the program".to_owned(),
@@ -78,6 +93,7 @@ impl Kind {
     ) -> Result<Started> {
         match self {
             Self::Direct => direct::start(topology, scenario),
+            Self::Mptcp => mptcp::start(topology, scenario),
             Self::WireguardGo => wireguard::start(topology, scenario),
             Self::Shovel => shovel::start(topology, scenario),
             Self::Sennit => sennit::start(topology, scenario, variant, tools),

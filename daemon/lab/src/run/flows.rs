@@ -122,6 +122,25 @@ pub(super) fn own_traffic(
             traffic.add_bulk(from, &topology.server, &reach, bulk, variant, window)?;
         }
     }
+    for page in &scenario.pages {
+        if let Some((from, reach)) = host(page.host) {
+            let plan = PagePlan {
+                congestion: variant.congestion.clone(),
+                seed: 1,
+            };
+            let window = Window {
+                start: window.start + page.start,
+                end: window.end,
+            };
+            traffic
+                .pages
+                .push(page::start(from, &topology.server, reach, plan, window)?);
+        }
+    }
+    if reach.multipath {
+        // Datagrams would go beside it, over the first WAN.
+        return Ok(traffic);
+    }
     for probe in &scenario.probes {
         if let Some((from, reach)) = host(probe.host) {
             traffic.add_probe(from, &topology.server, &reach, probe, window)?;
@@ -140,21 +159,6 @@ pub(super) fn own_traffic(
             plan,
             window,
         )?);
-    }
-    for page in &scenario.pages {
-        if let Some((from, reach)) = host(page.host) {
-            let plan = PagePlan {
-                congestion: variant.congestion.clone(),
-                seed: 1,
-            };
-            let window = Window {
-                start: window.start + page.start,
-                end: window.end,
-            };
-            traffic
-                .pages
-                .push(page::start(from, &topology.server, reach, plan, window)?);
-        }
     }
     Ok(traffic)
 }

@@ -77,10 +77,10 @@ pub fn start(
     window: Window,
 ) -> Result<Running<BulkReport>> {
     let (tell_port, port) = mpsc::channel();
-    let (server_plan, target) = (plan.clone(), reach.target);
+    let (server_plan, server_reach) = (plan.clone(), reach.clone());
     let progress = Arc::clone(&reach.progress);
     let server = to.spawn(move || {
-        let listener = listen(target, &server_plan.congestion)?;
+        let listener = listen(&server_reach, &server_plan.congestion)?;
         let address = listener.local_addr().map_err(|error| failed("listen", &error))?;
         // The other side waits for it, unless it has failed already.
         let _ = tell_port.send(address.port());

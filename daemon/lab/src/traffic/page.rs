@@ -56,9 +56,9 @@ pub fn start(
     window: Window,
 ) -> Result<Running<Vec<Page>>> {
     let (tell_port, port) = mpsc::channel();
-    let (target, congestion) = (reach.target, plan.congestion.clone());
+    let (server_reach, congestion) = (reach.clone(), plan.congestion.clone());
     let server = to.spawn(move || {
-        let listener = listen(target, &congestion)?;
+        let listener = listen(&server_reach, &congestion)?;
         let address = listener.local_addr().map_err(|error| failed("listen", &error))?;
         let _ = tell_port.send(address.port());
         while let Some(stream) = accept(&listener, window.end)? {

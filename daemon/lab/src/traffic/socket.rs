@@ -21,6 +21,8 @@ pub struct Reach {
     pub target: IpAddr,
     /// The only interface that packets may leave by.
     pub device: Option<String>,
+    /// TCP flows use all interfaces at once (MPTCP). Datagrams cannot.
+    pub multipath: bool,
     /// What has come over it so far.
     pub progress: Arc<Progress>,
 }
@@ -32,6 +34,7 @@ impl Reach {
             name: name.into(),
             target,
             device,
+            multipath: false,
             progress: Arc::default(),
         }
     }
@@ -53,11 +56,11 @@ pub(super) fn failed(what: &str, error: &io::Error) -> Error {
     Error::environment(format!("failed to {what}: {error}"), "")
 }
 
-/// A listener on a free port of this host's address `target`.
-pub(super) fn listen(target: IpAddr, congestion: &str) -> Result<TcpListener> {
+/// A listener on a free port of this host's address, for connections over `reach`.
+pub(super) fn listen(reach: &Reach, congestion: &str) -> Result<TcpListener> {
     let open = || {
-        let address = SocketAddr::new(target, 0);
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let address = SocketAddr::new(reach.target, 0);
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(transport(reach)))?;
         socket.bind(&SockAddr::from(address))?;
         Ok(socket)
     };
@@ -96,7 +99,7 @@ pub(super) fn accept(listener: &TcpListener, deadline: Nanos) -> Result<Option<T
 pub(super) fn connect(reach: &Reach, port: u16, congestion: &str, limit: Duration) -> Result<TcpStream> {
     let address = SocketAddr::new(reach.target, port);
     let open = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(transport(reach)))?;
         bind_device(&socket, reach)?;
         Ok(socket)
     };
@@ -176,6 +179,14 @@ pub(super) fn is_glance(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
     )
+}
+
+fn transport(reach: &Reach) -> Protocol {
+    if reach.multipath {
+        Protocol::MPTCP
+    } else {
+        Protocol::TCP
+    }
 }
 
 fn choose(socket: &Socket, congestion: &str) -> Result<()> {

@@ -8,7 +8,7 @@ use sennit_engine::event::Event;
 use sennit_engine::handshake::{PrivateKey, PublicKey};
 use sennit_engine::ids::{NetworkPath, SocketId, WanId};
 use sennit_engine::inner::VirtioHeader;
-use sennit_engine::settings::{Mode, WanSettings};
+use sennit_engine::settings::{Encryption, Mode, WanSettings};
 use sennit_engine::time::Instant;
 use sennit_engine::{Client, ClientConfig};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -124,6 +124,7 @@ async fn take_part(
         preshared_key: None,
         mode: Mode::Speed,
         aes_is_fast: true,
+        encryption: Encryption::On,
     };
     let begun = engine_time(clock::now());
     let mut engine = Client::new(config, begun, seed);

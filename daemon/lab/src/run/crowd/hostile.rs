@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sennit_engine::handshake::{PrivateKey, PublicKey};
 use sennit_engine::ids::{NetworkPath, SocketId, WanId};
-use sennit_engine::settings::{Mode, WanSettings};
+use sennit_engine::settings::{Encryption, Mode, WanSettings};
 use sennit_engine::time::Instant;
 use sennit_engine::{Client, ClientConfig};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -89,6 +89,7 @@ fn initiation(server_key: PublicKey) -> Result<Vec<u8>> {
         preshared_key: None,
         mode: Mode::Speed,
         aes_is_fast: true,
+        encryption: Encryption::On,
     };
     let now = Instant::from_nanos(clock::now().0);
     let network = NetworkPath {
