@@ -49,7 +49,8 @@ enum Command {
         /// Length in seconds.
         #[arg(long, value_parser = seconds, default_value_t = 20.0)]
         seconds: f64,
-        /// Who carries it: direct, mptcp, wireguard-go, shovel, sennit.
+        /// Who carries it: direct, mptcp, wireguard-go, wireguard-go-current,
+        /// shovel, sennit.
         #[arg(long, default_value = "sennit", value_parser = contestant)]
         contestant: Kind,
         /// The sennit program; without this option the one beside this program.
@@ -94,7 +95,8 @@ struct Options {
     /// Runs of each contestant, instead of the scenario's.
     #[arg(long)]
     repeat: Option<u32>,
-    /// Who takes part, separated by commas: direct, mptcp, wireguard-go, shovel, sennit.
+    /// Who takes part, separated by commas: direct, mptcp, wireguard-go, wireguard-go-current,
+    /// shovel, sennit.
     #[arg(long, value_delimiter = ',', value_parser = contestant)]
     contestants: Option<Vec<Kind>>,
     /// Chance of the links: the same seed loses the same frames of the same traffic.
@@ -109,6 +111,9 @@ struct Options {
     /// The sennit program; without this option the one beside this program.
     #[arg(long, value_name = "FILE", env = "SENNIT")]
     sennit: Option<PathBuf>,
+    /// A current build of wireguard-go, for the contestant wireguard-go-current.
+    #[arg(long, value_name = "FILE", env = "WIREGUARD_GO")]
+    wireguard_go: Option<PathBuf>,
     /// Also print the conditions of each run.
     #[arg(long, short)]
     verbose: bool,
@@ -141,7 +146,8 @@ struct BenchOptions {
     /// Runs of each contestant, instead of the scenario's.
     #[arg(long)]
     repeat: Option<u32>,
-    /// Who takes part, separated by commas: direct, mptcp, wireguard-go, shovel, sennit.
+    /// Who takes part, separated by commas: direct, mptcp, wireguard-go, wireguard-go-current,
+    /// shovel, sennit.
     #[arg(long, value_delimiter = ',', value_parser = contestant)]
     contestants: Option<Vec<Kind>>,
     /// Chance of the links: the same seed loses the same frames of the same traffic.
@@ -150,6 +156,9 @@ struct BenchOptions {
     /// The sennit program; without this option the one beside this program.
     #[arg(long, value_name = "FILE", env = "SENNIT")]
     sennit: Option<PathBuf>,
+    /// A current build of wireguard-go, for the contestant wireguard-go-current.
+    #[arg(long, value_name = "FILE", env = "WIREGUARD_GO")]
+    wireguard_go: Option<PathBuf>,
 }
 
 fn contestant(name: &str) -> Result<Kind, String> {
@@ -261,6 +270,7 @@ fn live(seconds: f64, contestant: Kind, sennit: Option<PathBuf>) -> Result<Exit>
     namespace::clean(false);
     let tools = Tools {
         sennit: find_program(sennit)?,
+        ..Tools::default()
     };
     let live = live::scenario(seconds, contestant)?;
     let mut view = live::View::new(&live, std::io::stdout().is_terminal());
@@ -327,6 +337,7 @@ fn run(scenarios: Vec<Scenario>, options: Options) -> Result<Exit> {
     namespace::clean(false);
     let tools = Tools {
         sennit: find_program(options.sennit)?,
+        wireguard_go: options.wireguard_go,
     };
     let wishes = Wishes {
         seconds: options.seconds,
@@ -376,6 +387,7 @@ fn bench(options: BenchOptions) -> Result<Exit> {
     namespace::clean(false);
     let tools = Tools {
         sennit: find_program(options.sennit)?,
+        wireguard_go: options.wireguard_go,
     };
     let plan = bench::Plan {
         scenarios: bench::scenarios(&options.only)?,

@@ -220,6 +220,51 @@ fn results_are_tables_json_and_plots_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn a_benchmark_writes_one_report_and_is_not_done_twice() {
+    let Some(_turn) = alone() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().to_str().expect("UTF-8");
+    let bench = |more: &[&str]| {
+        let arguments = [
+            "bench",
+            "--only",
+            "policer",
+            "--quick",
+            "--seconds",
+            "1",
+            "--folder",
+            place,
+        ];
+        let output = lab(&[&arguments[..], &["--contestants", "direct"], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(matches!(output.status.code(), Some(0 | 2)), "{said}");
+        said
+    };
+    assert!(bench(&[]).contains("2 runs"));
+    let report = std::fs::read_to_string(folder.path().join("report.md")).expect("written");
+    for wanted in [
+        "## 3. Lossy links look lossless",
+        "### policer",
+        "quick",
+        "| down cubic speed | direct:sum | 1 |",
+    ] {
+        // A machine that was too busy has no valid run, and says so.
+        assert!(
+            report.contains(wanted) || report.contains("not valid"),
+            "{wanted}:\n{report}"
+        );
+    }
+    let json = std::fs::read_to_string(folder.path().join("report.json")).expect("written");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["scenarios"][0]["name"], "policer");
+    assert_eq!(json["items"].as_array().map(Vec::len), Some(12));
+    let again = bench(&["--resume"]);
+    assert!(again.contains("1 of them done before; 0 runs"), "{again}");
+    // Other settings are another benchmark.
+    assert!(bench(&["--resume", "--seed", "2"]).contains("0 of them done before; 2 runs"));
+}
+
+#[test]
 fn an_interrupted_run_takes_its_namespaces_down() {
     let Some(_turn) = alone() else { return };
     let mut child = Command::new(env!("CARGO_BIN_EXE_sennit-lab"))

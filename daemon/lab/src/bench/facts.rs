@@ -46,7 +46,7 @@ impl Facts {
             program: tools.sennit.as_deref().map_or("none".into(), program),
             peers: kinds
                 .filter(takes_part)
-                .map(|kind| (kind.name().to_owned(), kind.version()))
+                .map(|kind| (kind.name().to_owned(), kind.version(tools)))
                 .collect(),
             changed: changed(plan, scenarios),
             traces: CELLS

@@ -132,7 +132,14 @@ fn quick(mut scenario: Scenario) -> Scenario {
     scenario.seconds = scenario.seconds.min(QUICK_SECONDS.max(needed(&scenario)));
     scenario.repeat = 1;
     if let Some(first) = scenario.variants.first().map(|first| first.congestion.clone()) {
-        scenario.variants.retain(|variant| variant.congestion == first);
+        let goals = scenario.goals.iter();
+        let mut wanted: Vec<&str> = goals
+            .filter_map(|goal| goal.relative_congestion.as_deref())
+            .collect();
+        wanted.push(&first);
+        scenario
+            .variants
+            .retain(|variant| wanted.contains(&variant.congestion.as_str()));
     }
     scenario
 }
@@ -227,9 +234,9 @@ fn one(
             match step {
                 Step::Run { again: 0, .. } => {
                     turns += 1;
-                    progress.begin(scenario.seconds);
+                    progress.begin(progress::length(scenario));
                 }
-                Step::Run { .. } => progress.again(scenario.seconds),
+                Step::Run { .. } => progress.again(progress::length(scenario)),
                 Step::NotValid(_) | Step::Absent(_) => {
                     tell(Told::Line(step.to_string()));
                     return;

@@ -31,7 +31,7 @@ impl Progress {
         for scenario in scenarios {
             let runs = turns(scenario).len();
             all += runs;
-            open += runs as f64 * scenario.seconds;
+            open += runs as f64 * length(scenario);
         }
         Self {
             all,
@@ -67,7 +67,7 @@ impl Progress {
     pub(super) fn skip(&mut self, scenario: &Scenario, done: usize) {
         let out = turns(scenario).len().saturating_sub(done);
         self.all -= out;
-        self.open -= out as f64 * scenario.seconds;
+        self.open -= out as f64 * length(scenario);
     }
 
     /// Which run it is, and how long the rest takes.
@@ -95,6 +95,11 @@ impl Progress {
         };
         duration(self.open + runs * around + current)
     }
+}
+
+/// Seconds that a run lasts.
+pub(super) fn length(scenario: &Scenario) -> f64 {
+    scenario.settle + scenario.seconds
 }
 
 /// Seconds in words.

@@ -31,6 +31,8 @@ pub enum Kind {
     Mptcp,
     /// WireGuard in user space over the first WAN.
     WireguardGo,
+    /// A newer build of it, which the user names.
+    WireguardGoCurrent,
     /// TUN, cipher and UDP without any protocol: the limit of the shape.
     Shovel,
     /// The bond.
@@ -39,10 +41,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Direct,
         Self::Mptcp,
         Self::WireguardGo,
+        Self::WireguardGoCurrent,
         Self::Shovel,
         Self::Sennit,
     ];
@@ -53,6 +56,7 @@ impl Kind {
             Self::Direct => "direct",
             Self::Mptcp => "mptcp",
             Self::WireguardGo => "wireguard-go",
+            Self::WireguardGoCurrent => "wireguard-go-current",
             Self::Shovel => "shovel",
             Self::Sennit => "sennit",
         }
@@ -74,11 +78,15 @@ impl Kind {
     }
 
     /// Which version of it is installed, as far as it can be said.
-    pub fn version(self) -> String {
+    pub fn version(self, tools: &Tools) -> String {
         match self {
             Self::Direct | Self::Mptcp => "this kernel".to_owned(),
             Self::Shovel => "this program".to_owned(),
-            Self::WireguardGo => wireguard::version(),
+            Self::WireguardGo => wireguard::version(Path::new(wireguard::PROGRAM)),
+            Self::WireguardGoCurrent => match &tools.wireguard_go {
+                Some(program) => wireguard::version(program),
+                None => "not named".to_owned(),
+            },
             Self::Sennit => "see the program".to_owned(),
         }
     }
@@ -94,7 +102,16 @@ impl Kind {
         match self {
             Self::Direct => direct::start(topology, scenario),
             Self::Mptcp => mptcp::start(topology, scenario),
-            Self::WireguardGo => wireguard::start(topology, scenario),
+            Self::WireguardGo => wireguard::start(topology, scenario, self, Path::new(wireguard::PROGRAM)),
+            Self::WireguardGoCurrent => {
+                let program = tools.wireguard_go.as_deref().ok_or_else(|| {
+                    Error::environment(
+                        "no current build of wireguard-go was named",
+                        "build one from its public source, and name it with --wireguard-go FILE",
+                    )
+                })?;
+                wireguard::start(topology, scenario, self, program)
+            }
             Self::Shovel => shovel::start(topology, scenario),
             Self::Sennit => sennit::start(topology, scenario, variant, tools),
         }
@@ -106,6 +123,8 @@ impl Kind {
 pub struct Tools {
     /// The `sennit` program, if one was found.
     pub sennit: Option<PathBuf>,
+    /// A current build of wireguard-go, if one was named.
+    pub wireguard_go: Option<PathBuf>,
 }
 
 /// A running contestant; its processes end when this value is dropped.

@@ -1,10 +1,10 @@
-//! WireGuard in user space (Debian's packages wireguard-go and wireguard-tools) over the first WAN.
+//! WireGuard in user space over the first WAN: wireguard-go of the distribution or a newer build, and wireguard-tools.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::{Process, Started, temporary_folder, translate, write};
+use super::{Kind, Process, Started, temporary_folder, translate, write};
 use crate::namespace::Namespace;
 use crate::scenario::{Scenario, Side};
 use crate::topology::{SERVER, Topology};
@@ -14,8 +14,10 @@ use crate::{Error, Result, interrupt};
 const INNER_SERVER: &str = "10.72.0.1";
 const INNER_CLIENT: &str = "10.72.0.2";
 const PORT: u16 = 51820;
+/// What Debian's package calls it.
+pub(super) const PROGRAM: &str = "wireguard-go";
 
-pub(super) fn start(topology: &Topology, scenario: &Scenario) -> Result<Started> {
+pub(super) fn start(topology: &Topology, scenario: &Scenario, kind: Kind, program: &Path) -> Result<Started> {
     // Its control sockets lie in one folder for all namespaces: interfaces need names of their own.
     static STARTS: AtomicU32 = AtomicU32::new(0);
     let number = STARTS.fetch_add(1, Ordering::Relaxed);
@@ -28,7 +30,7 @@ pub(super) fn start(topology: &Topology, scenario: &Scenario) -> Result<Started>
         (Side::Client, &topology.client, &client),
         (Side::Server, &topology.server, &server),
     ] {
-        let mut command = host.command("wireguard-go");
+        let mut command = host.command(program);
         command
             .args(["-f", interface])
             .env("WG_PROCESS_FOREGROUND", "1")
@@ -94,7 +96,7 @@ pub(super) fn start(topology: &Topology, scenario: &Scenario) -> Result<Started>
         .parse()
         .map_err(|_| Error::environment("no inner address", ""))?;
     Ok(Started {
-        reaches: vec![Reach::new("wireguard-go", target, None)],
+        reaches: vec![Reach::new(kind.name(), target, None)],
         processes,
         tunnel: Some((client, server)),
         controls: Vec::new(),
@@ -103,10 +105,8 @@ pub(super) fn start(topology: &Topology, scenario: &Scenario) -> Result<Started>
 }
 
 /// What the installed program says it is.
-pub(super) fn version() -> String {
-    let output = std::process::Command::new("wireguard-go")
-        .arg("--version")
-        .output();
+pub(super) fn version(program: &Path) -> String {
+    let output = std::process::Command::new(program).arg("--version").output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let line = text
         .ok()

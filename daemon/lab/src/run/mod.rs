@@ -21,7 +21,7 @@ use crate::traffic::Window;
 pub use events::describe;
 
 use conditions::drops;
-use events::happen;
+use events::{happen, wait_until};
 pub(crate) use flows::Seen;
 use flows::{neighbours_traffic, own_traffic};
 use outcome::{Observed, outcomes};
@@ -112,7 +112,7 @@ pub fn run(settings: &Settings<'_>, watch: &mut Watch<'_>) -> Result<Vec<Outcome
     })?;
     let emulator = Emulator::start(topology.links(), seed)?;
     let mut started = kind.start(&topology, scenario, variant, tools)?;
-    let start = clock::now() + Nanos::from_millis(200.0);
+    let start = clock::now() + Nanos::from_millis(200.0) + Nanos::from_secs(scenario.settle);
     let window = Window {
         start,
         end: start + Nanos::from_secs(scenario.seconds),
@@ -124,7 +124,7 @@ pub fn run(settings: &Settings<'_>, watch: &mut Watch<'_>) -> Result<Vec<Outcome
         .collect();
     let (own, others) = (own?, neighbours_traffic(&topology, scenario, variant, window)?);
 
-    clock::sleep_until(window.start);
+    wait_until(window.start, &mut started, &mut |_| Ok(()))?;
     emulator.begin();
     let machine = Machine::now();
     let emulator_cpu_before = emulator.report()?.cpu;

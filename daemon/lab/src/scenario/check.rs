@@ -55,6 +55,7 @@ fn checked(name: &str, raw: RawScenario, folder: &Path) -> Result<Scenario, Wron
         return Err(("link".into(), format!("1 to {MAX_WANS} are needed")));
     }
     within("seconds", raw.seconds, 0.5, 86_400.0)?;
+    within("settle", raw.settle, 0.0, 3600.0)?;
     if raw.repeat == 0 {
         return Err(("repeat".into(), "must be at least 1".into()));
     }
@@ -129,6 +130,7 @@ fn checked(name: &str, raw: RawScenario, folder: &Path) -> Result<Scenario, Wron
         title: raw.title,
         about: raw.about,
         seconds: raw.seconds,
+        settle: raw.settle,
         repeat: raw.repeat,
         bench: raw.bench,
         item: raw.item,

@@ -29,6 +29,8 @@ pub struct Scenario {
     pub about: String,
     /// Length of each run.
     pub seconds: f64,
+    /// Time between the contestant's start and that of the run, beside what starting takes.
+    pub settle: f64,
     /// Runs of each contestant.
     pub repeat: u32,
     /// Whether `bench` runs it.

@@ -10,6 +10,8 @@ pub(super) struct RawScenario {
     pub(super) about: String,
     #[serde(default = "seconds")]
     pub(super) seconds: f64,
+    #[serde(default)]
+    pub(super) settle: f64,
     #[serde(default = "repeat")]
     pub(super) repeat: u32,
     #[serde(default = "yes")]
