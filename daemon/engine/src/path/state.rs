@@ -41,7 +41,7 @@ const QUIET: Duration = Duration::from_secs(1);
 const STREAM: u32 = 16;
 
 /// So few overdue packets, or so many as left within this time, may all be lost by chance.
-const FEW: usize = 2;
+const FEW: usize = 4;
 const BURST: Duration = Duration::from_millis(4);
 /// Where no other path could take over, the question whether it lives may stay open for longer.
 const PATIENCE_ALONE: Duration = Duration::from_millis(150);
@@ -228,13 +228,13 @@ impl PathState {
     }
 
     /// What left by then should have been answered.
-    pub fn overdue_since(&self, now: Instant, rtt: &RttEstimator) -> Instant {
-        now - rtt.smoothed()
+    pub fn overdue_since(&self, now: Instant, rtt: &RttEstimator, max_ack_delay: Duration) -> Instant {
+        now - (rtt.smoothed() + rtt.variation() + (rtt.smoothed() / 8).min(max_ack_delay))
     }
 
     /// A silence with little to judge by is more likely loss than the path's death: then a probe asks, and only if that
-    /// stays unanswered too, or more comes to be overdue, the path is suspect. True once for each silence: what is overdue
-    /// should be copied elsewhere already. Call before [`Self::on_silence`].
+    /// stays unanswered too, or more comes to be overdue, the path is suspect. True while the question is open: what is
+    /// overdue should be copied elsewhere already. Call before [`Self::on_silence`].
     pub fn asks_first(
         &mut self,
         now: Instant,
@@ -253,7 +253,7 @@ impl PathState {
         }
         if let Some(question) = self.asked.as_mut().filter(|question| question.oldest == oldest) {
             question.looked = now;
-            return false;
+            return true;
         }
         self.asked = Some(Question {
             oldest,

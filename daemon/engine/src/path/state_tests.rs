@@ -221,7 +221,7 @@ fn suspected(sent: &[u64], alone: bool) -> Duration {
     let start = validate(&mut path, ms(0), &rtt);
     let mut now = start;
     loop {
-        let overdue = path.overdue_since(now, &rtt);
+        let overdue = path.overdue_since(now, &rtt, ACK_DELAY);
         let left: Vec<Instant> = sent.iter().map(|at| start + MS * (*at as u32)).collect();
         let overdue: Vec<Instant> = left.iter().copied().filter(|at| *at <= overdue).collect();
         let unanswered = Unanswered {

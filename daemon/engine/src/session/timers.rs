@@ -28,7 +28,7 @@ impl Session {
             let unanswered = self.unanswered(now, index);
             let path = &mut self.paths[index];
             if (path.state).asks_first(now, &unanswered, &path.rtt, MAX_ACK_DELAY) {
-                let overdue = path.state.overdue_since(now, &path.rtt);
+                let overdue = path.state.overdue_since(now, &path.rtt, MAX_ACK_DELAY);
                 self.copy_unanswered(index, overdue);
             }
             let path = &mut self.paths[index];
@@ -142,7 +142,7 @@ impl Session {
 
     fn unanswered(&self, now: Instant, index: usize) -> Unanswered {
         let path = &self.paths[index];
-        let overdue = path.state.overdue_since(now, &path.rtt);
+        let overdue = path.state.overdue_since(now, &path.rtt, MAX_ACK_DELAY);
         let (overdue, newest_overdue) = path.sent.unacknowledged_until(overdue);
         Unanswered {
             oldest: path.sent.oldest_unacknowledged(),
