@@ -116,6 +116,38 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         |_| silent(),
         gap(40.0),
     );
+    let between = |wans: Vec<Wan>| {
+        move |_| {
+            let mut setup = Setup::new(14.0, wans.clone()).flow(game());
+            setup.wans[0] = setup.wans[0].clone().with(|link| link.outages = outage());
+            setup.clear_from = HEALS;
+            setup
+        }
+    };
+    let pause = |report: &Report| {
+        vec![
+            Target::at_most("gap of the game, ms", report.gap_between(1, 4.95, 5.3), 65.0),
+            // Of the bytes in order: what an application sees.
+            Target::at_most("gap of the transfer, ms", report.gap_between(0, 4.95, 7.0), 100.0),
+            Target::at_most("game's packets lost", report.flows[1].missing as f64, 0.0),
+        ]
+    };
+    all.extend(for_each_bulk(
+        "death-fast",
+        "the fast one of two unequal links dies silently for 4 s",
+        between(vec![Wan::new(50.0, 10, 250), Wan::new(20.0, 35, 150)]),
+        pause,
+    ));
+    all.extend(for_each_bulk(
+        "death-three",
+        "the fastest of three links dies silently for 4 s",
+        between(vec![
+            Wan::new(40.0, 15, 250),
+            Wan::new(25.0, 30, 250),
+            Wan::new(15.0, 45, 250),
+        ]),
+        pause,
+    ));
     all.extend(for_each_bulk(
         "link-down",
         "the same, and the kernel says so",
