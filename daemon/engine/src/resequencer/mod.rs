@@ -2,7 +2,7 @@
 //!
 //! What comes too late for its order is delivered all the same, once; what came before is dropped. A hole is waited for
 //! as long as the paths' difference explains it, and longer while it is known that something was lost and is being sent
-//! again. Nothing waits longer than [`LONGEST_HOLD`].
+//! again. Nothing waits longer than [`LONGEST_HOLD`], or than half of it while the holes before it are being filled.
 
 #[cfg(test)]
 mod bounds;
@@ -31,10 +31,13 @@ use reassembly::Reassembly;
 use table::{Slot, Table};
 use unordered::Unordered;
 
-/// No hole is waited for longer than this.
+/// No hole is waited for longer than this, if nothing before it was filled meanwhile.
 pub const LONGEST_HOLD: Duration = Duration::from_millis(150);
 /// A hole of which nothing is known is waited for no longer than this.
 const LONGEST_UNPROVEN: Duration = Duration::from_millis(100);
+/// Where one hole was filled, the next one is given this at least, if a repair is to be expected: after the death of a path
+/// repairs come one after the other, and a sender's time-out begins anew with each.
+const NEXT_HOLD: Duration = Duration::from_millis(75);
 const SHORTEST_HOLD: Duration = Duration::from_millis(5);
 /// Beyond the difference of the paths.
 const HOLD_MARGIN: Duration = Duration::from_millis(4);
@@ -417,6 +420,9 @@ impl Resequencer {
                 }
             }
         };
+        if update.filled {
+            self.table[slot].progress = now;
+        }
         self.apply(slot, update);
         self.shed();
         new
@@ -502,7 +508,8 @@ impl Resequencer {
             flow.is_ready = true;
             self.ready.push_back(slot);
         }
-        let since = flow.waiting.front().map(|held| held.since);
+        let granted = flow.progress - (LONGEST_HOLD - NEXT_HOLD);
+        let since = flow.waiting.front().map(|held| held.since.max(granted));
         // After a hole was closed or given up, the next one is another.
         let was_open = flow.blocked_since.is_some() && !update.filled && !update.given_up;
         self.statistics.gaps += u64::from(since.is_some() && !was_open);

@@ -36,6 +36,8 @@ pub(super) struct Flow {
     /// It stands in the list of flows with something ready.
     pub is_ready: bool,
     pub last: Instant,
+    /// When a hole of it was filled last.
+    pub progress: Instant,
     pub retired: bool,
 }
 
@@ -70,6 +72,7 @@ impl Flow {
             blocked_since: None,
             is_ready: false,
             last: now,
+            progress: Instant::ZERO,
             retired: false,
         }
     }

@@ -47,6 +47,15 @@ const LONGEST_QUEUE: Duration = Duration::from_millis(600);
 /// But no fewer and no more bytes than these.
 const QUEUE_BYTES: (u64, u64) = (512 << 10, 16 << 20);
 
+/// What a sender inside takes its window back to after a loss is 0.7 of what it was (CUBIC, RFC 9438): with a queue of
+/// this share of what is on its way, the paths stay busy nevertheless.
+const QUEUE_SHARE: f64 = 0.45;
+/// But no shorter and no longer than these.
+const BULK_QUEUE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(150));
+/// The queue of a bulk flow that is borne after a WAN was lost, and for how long.
+const LENIENT_QUEUE: Duration = Duration::from_millis(300);
+const LENIENT_FOR: Duration = Duration::from_secs(5);
+
 /// Which end this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -94,6 +103,8 @@ pub(crate) struct Session {
     heard_at: Instant,
     next_hint: Instant,
     next_look: Instant,
+    /// A WAN was lost a short while ago.
+    lenient_until: Instant,
     housekeeping_at: Instant,
     closing: bool,
     events: VecDeque<Event>,
@@ -127,6 +138,7 @@ impl Session {
             heard_at: now,
             next_hint: now,
             next_look: now,
+            lenient_until: now,
             housekeeping_at: now,
             closing: false,
             events: VecDeque::new(),
@@ -377,7 +389,8 @@ impl Session {
     }
 
     /// A bulk flow's queue may hold what the slower paths need to find something in its depth, and what keeps one
-    /// flow's sender from falling below the links' rate when it halves its window (BONDING 3.14).
+    /// flow's sender from falling below the links' rate when it shrinks its window. After a WAN was lost it may hold what
+    /// is too much now: a drop would stall the transfer for a round trip of the long queue, on top of the loss of the WAN.
     fn update_bulk_target(&mut self) {
         let usable = || self.paths.iter().filter(|path| path.is_usable());
         let fastest = usable().map(|path| path.view().one_way).min().unwrap_or(0);
@@ -388,9 +401,18 @@ impl Session {
         let round_trip = usable().map(|path| path.rtt.smoothed()).max().unwrap_or_default();
         let rate = usable().map(|path| path.rate().0).sum();
         let skew = Duration::from_nanos(skew.clamp(0, 200_000_000) as u64);
-        self.queues.set_bulk_target(
-            skew + (round_trip / 2).clamp(Duration::from_millis(20), Duration::from_millis(150)),
-        );
+        // The time that all paths together take to bring what is on its way.
+        let on_its_way: f64 = usable()
+            .map(|path| path.rate().0 as f64 * path.rtt.smoothed().as_secs_f64())
+            .sum();
+        let pipe = skew + Duration::from_secs_f64(on_its_way / (rate as f64).max(1.0));
+        let share = pipe.mul_f64(QUEUE_SHARE).clamp(BULK_QUEUE.0, BULK_QUEUE.1);
+        let lenient = if self.now < self.lenient_until {
+            LENIENT_QUEUE
+        } else {
+            Duration::ZERO
+        };
+        self.queues.set_bulk_target((skew + share).max(lenient));
         self.queues.set_interval(round_trip);
         self.queues.set_rate(BytesPerSecond(rate));
         let most = BytesPerSecond(rate).bytes_in(LONGEST_QUEUE.as_nanos() as u64);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::path::MAX_ACK_DELAY;
 use super::path::Path;
-use super::{Session, is_ordered};
+use super::{LENIENT_FOR, Session, is_ordered};
 use crate::event::Event;
 use crate::path::state::{Change, Condition, Unanswered};
 use crate::time::Instant;
@@ -119,10 +119,14 @@ impl Session {
         match change.to {
             Condition::Suspect => {
                 path.counters.suspicions += 1;
+                self.lenient_until = now + LENIENT_FOR;
                 self.copy_unanswered(index, now);
             }
             Condition::Down => {
                 path.counters.deaths += 1;
+                if change.from == Condition::Active {
+                    self.lenient_until = now + LENIENT_FOR;
+                }
                 self.give_up_in_flight(now, index);
                 let path = &mut self.paths[index];
                 path.congestion.on_idle_restart(now);
