@@ -21,6 +21,8 @@ const PROBES_BEFORE_DOWN: u32 = 3;
 /// A silence that passed is allowed again, and a quarter more, for this long.
 const STALLS_REMEMBERED: Duration = Duration::from_secs(120);
 const LONGEST_TOLERANCE: Duration = Duration::from_millis(700);
+/// Where bursts of acknowledgements get lost, answers pause for up to this long; a longer pause is an outage.
+const LONGEST_PAUSE: Duration = Duration::from_millis(40);
 const FIRST_PROBE: Duration = Duration::from_millis(100);
 const LONGEST_PROBE: Duration = Duration::from_secs(1);
 const LONGEST_PROBE_METERED: Duration = Duration::from_secs(30);
@@ -127,6 +129,9 @@ pub struct PathState {
     /// Longest silence lately that ended by itself, and when that was.
     stall: Duration,
     stall_at: Instant,
+    /// Longest time lately without any answer that was taken for a death in vain, and when that was.
+    pause: Duration,
+    pause_at: Instant,
     last_sent: Instant,
     last_answer: Instant,
     /// Packets with data that arrived since it was asked last, and when the newest did.
@@ -153,6 +158,8 @@ impl PathState {
             suspect_probes: 0,
             stall: Duration::ZERO,
             stall_at: Instant::ZERO,
+            pause: Duration::ZERO,
+            pause_at: Instant::ZERO,
             last_sent: now,
             last_answer: now,
             heard: 0,
@@ -187,13 +194,14 @@ impl PathState {
 
     /// A packet that was sent at `sent` was acknowledged.
     pub fn on_acked(&mut self, now: Instant, sent: Instant, rtt: &RttEstimator) -> Option<Change> {
-        self.last_answer = now;
+        let pause = now.since(std::mem::replace(&mut self.last_answer, now));
         if self.link_gone {
             return None;
         }
         match self.condition {
             Condition::Active => {
                 self.remember_stall(now, now.since(sent), rtt);
+                self.remember_pause(now, Duration::ZERO);
                 if self.failures > 0 && now.since(self.since) >= FORGIVEN {
                     self.failures = 0;
                 }
@@ -201,6 +209,7 @@ impl PathState {
             }
             Condition::Suspect => {
                 self.remember_stall(now, now.since(sent), rtt);
+                self.remember_pause(now, pause);
                 self.change(now, Condition::Active, "answers again")
             }
             Condition::Probing | Condition::Down => {
@@ -445,7 +454,8 @@ impl PathState {
     fn silent_at(&self, oldest: Instant, rtt: &RttEstimator, max_ack_delay: Duration) -> Instant {
         // What was sent before the last answer and is not lost yet was overtaken, or is about to be lost: the path lives,
         // so that the clock starts again with the answer.
-        let floor = self.last_answer + (rtt.variation() * 4).max(LEAST_SLACK) + max_ack_delay;
+        let pause = (rtt.variation() * 4).max(LEAST_SLACK).max(self.pause);
+        let floor = self.last_answer + pause + max_ack_delay;
         (oldest + self.tolerance(rtt, max_ack_delay)).max(floor)
     }
 
@@ -490,6 +500,16 @@ impl PathState {
         if age > self.stall && age > rtt.smoothed() + LEAST_SLACK {
             self.stall = age;
             self.stall_at = now;
+        }
+    }
+
+    fn remember_pause(&mut self, now: Instant, pause: Duration) {
+        if now.since(self.pause_at) >= STALLS_REMEMBERED {
+            self.pause = Duration::ZERO;
+        }
+        if pause > self.pause && pause <= LONGEST_PAUSE {
+            self.pause = pause;
+            self.pause_at = now;
         }
     }
 

@@ -267,3 +267,25 @@ fn where_little_is_unanswered_a_probe_asks_first() {
     );
     assert!(suspected(&stream, true) >= soon + PATIENCE_ALONE, "the only path");
 }
+
+#[test]
+fn a_pause_of_answers_that_was_no_death_is_allowed_from_then_on_for_a_while() {
+    let rtt = steady(20);
+    let mut path = PathState::new(ms(0), false);
+    let mut now = validate(&mut path, ms(0), &rtt);
+    let mut suspicions = Vec::new();
+    for second in 0..150 {
+        // What was sent 9 ms before the last answer is lost, and no answer comes for 25 ms.
+        let answer = now + 1000 * MS;
+        path.on_acked(answer, answer - 20 * MS, &rtt);
+        for step in 0..25u32 {
+            now = answer + MS * step;
+            let unanswered = unanswered(now, answer - 29 * MS, &rtt);
+            if path.on_silence(now, &unanswered, &rtt, ACK_DELAY).is_some() {
+                suspicions.push(second);
+            }
+        }
+        path.on_acked(answer + 25 * MS, answer + 5 * MS, &rtt);
+    }
+    assert_eq!(suspicions, [0, 118], "once in two minutes");
+}
