@@ -160,11 +160,15 @@ pub fn bench(plan: &Plan, tools: &Tools, tell: &mut dyn FnMut(Told)) -> Result<D
         .cloned()
         .map(|scenario| if plan.quick { quick(scenario) } else { scenario })
         .map(|scenario| {
-            let needed = needed(&scenario);
-            let mut wished = plan.wishes.applied(scenario);
-            wished.seconds = wished.seconds.max(needed);
+            let mut wished = plan.wishes.applied(scenario.clone());
+            wished.seconds = wished.seconds.max(needed(&scenario));
+            // Who has no part in a scenario gets none by being named.
+            wished
+                .contestants
+                .retain(|kind| scenario.contestants.contains(kind));
             wished
         })
+        .filter(|scenario| !scenario.contestants.is_empty())
         .collect();
     make_folder(&plan.folder.join("scenarios"))?;
     let facts = Facts::gather(plan, &scenarios, tools);
