@@ -87,8 +87,8 @@ pub const ITEMS: [Item; 12] = [
                without segmentation offload. Datagrams of 64 bytes: 2.5 times wireguard-go. Instructions and system \
                calls per packet are reported; steady state allocates nothing per packet.",
         reported: &[
-            ("bond.system_calls_per_datagram.", "System calls per datagram"),
-            ("bond.instructions_per_datagram.", "Instructions per datagram"),
+            ("bond.system_calls_per_packet.", "System calls per packet"),
+            ("bond.instructions_per_packet.", "Instructions per packet"),
         ],
         elsewhere: &["No allocation per packet: `cargo test --release -p sennit-engine --test allocation`"],
     },

@@ -119,11 +119,7 @@ const SHOWN: [&str; 5] = [
 /// Endings of figures that the table shows as well.
 const SHOWN_ENDINGS: [&str; 3] = [".rtt_p50", ".rtt_p99", ".lost"];
 /// Beginnings of figures that the table shows where there are no emulated limits: what a packet costs.
-const SHOWN_OF_BARE: [&str; 3] = [
-    "cpu.",
-    "bond.system_calls_per_datagram.",
-    "bond.instructions_per_datagram.",
-];
+const SHOWN_OF_BARE: [&str; 3] = ["cpu.", "bond.system_calls_per_", "bond.instructions_per_"];
 
 pub(crate) fn is_shown(report: &ScenarioReport, figure: &Figure) -> bool {
     let name = figure.name.as_str();

@@ -11,6 +11,7 @@ use crate::scenario::Side;
 struct Counters {
     sent: f64,
     datagrams: f64,
+    packets: f64,
     copies: f64,
     repairs: f64,
     suspicions: f64,
@@ -45,6 +46,7 @@ impl Snapshot {
         let number = |value: &Value| value.as_f64().unwrap_or(0.0);
         let mut counters = Counters {
             datagrams: number(&status["counters"]["sent"]) + number(&status["counters"]["received"]),
+            packets: number(&status["counters"]["tunnel_in"]) + number(&status["counters"]["tunnel_out"]),
             late: number(&status["resequencer"]["late"]),
             timed_out: number(&status["resequencer"]["timed_out"]),
             dropped: number(&status["queue"]["dropped"]),
@@ -104,13 +106,20 @@ pub fn measures(measures: &mut Measures, before: &Snapshot, after: &Snapshot, in
         sum.late += between(|counters| counters.late);
         sum.timed_out += between(|counters| counters.timed_out);
         sum.dropped += between(|counters| counters.dropped);
-        let datagrams = between(|counters| counters.datagrams);
-        if datagrams > 0.0 {
-            let calls = between(|counters| counters.system_calls) / datagrams;
-            measures.add(format!("bond.system_calls_per_datagram.{side}"), "", calls);
-            for (_, count) in instructions.iter().filter(|(end, _)| *end == side) {
-                let each = count / datagrams;
-                measures.add(format!("bond.instructions_per_datagram.{side}"), "", each);
+        // A packet is what the kernel hands over at once: with segmentation offload it stands for many datagrams,
+        // and many small ones share one.
+        let calls = between(|counters| counters.system_calls);
+        for (of, count) in [
+            ("datagram", between(|counters| counters.datagrams)),
+            ("packet", between(|counters| counters.packets)),
+        ] {
+            if count == 0.0 {
+                continue;
+            }
+            measures.add(format!("bond.system_calls_per_{of}.{side}"), "", calls / count);
+            for (_, instructions) in instructions.iter().filter(|(end, _)| *end == side) {
+                let name = format!("bond.instructions_per_{of}.{side}");
+                measures.add(name, "", instructions / count);
             }
         }
     }
