@@ -9,7 +9,7 @@ use super::path::Carried;
 use super::{HINT_EVERY, MOST_PATHS, Session, Transmit};
 use crate::flow::{Room, Want};
 use crate::inner::Piece;
-use crate::scheduler::{Backlog, Take};
+use crate::scheduler::{Backlog, Take, takes_part};
 use crate::store::{PieceId, Repair, RepairPiece};
 use crate::time::Instant;
 use crate::wire::frame;
@@ -274,8 +274,15 @@ impl Session {
     ) {
         let wan = self.paths[index].wan;
         let full_room = self.paths[index].mtu.current() - DATA_OVERHEAD;
+        if !takes_part(index, &self.views) {
+            // A reserve rests from repairs, too, while better ones live.
+            return;
+        }
         // Nobody else can take what this WAN lost.
-        let alone = !self.views.iter().any(|view| view.usable && view.wan != wan);
+        let alone = !(0..self.views.len()).any(|other| {
+            let view = self.views[other];
+            view.usable && view.wan != wan && takes_part(other, &self.views)
+        });
         while end.saturating_sub(out.len()) >= LEAST_ROOM {
             let room = end - out.len();
             if let Some(repair) = self.store.next_repair(now, wan, alone) {
