@@ -61,6 +61,10 @@ impl Controller for Fixed {
         true
     }
 
+    fn way_is_longer(&mut self) -> bool {
+        false
+    }
+
     fn wants_probe_traffic(&self) -> bool {
         false
     }

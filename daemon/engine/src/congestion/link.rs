@@ -344,6 +344,10 @@ impl Run {
         if let Some(sample) = outcome.rate_sample {
             let before = self.controller.state_name();
             self.controller.on_ack(now, &sample, self.sent.in_flight());
+            if self.controller.way_is_longer() {
+                self.delay.forget_base(now);
+                self.rtt.forget_minimum(now);
+            }
             if self.trace && before != self.controller.state_name() {
                 println!(
                     "{:9.3} ms {before} → {}: bw {:.2} Mbit/s, sample {:.2} sent {:.2}, pace {:.2}, queue {:?}, window {}, in flight {}",

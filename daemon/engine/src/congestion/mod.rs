@@ -45,6 +45,9 @@ pub trait Controller: Debug + Send {
     fn bandwidth(&self) -> BytesPerSecond;
     /// True once [`Self::bandwidth`] is what the path carries, and not only what was offered to it.
     fn knows_rate(&self) -> bool;
+    /// True once after a delay that stayed turned out to be no queue: the smallest delay of before is not that of the
+    /// path any more.
+    fn way_is_longer(&mut self) -> bool;
     /// True while more load than the scheduler would give would teach something.
     fn wants_probe_traffic(&self) -> bool;
     /// The user's limit.

@@ -11,6 +11,8 @@ use std::time::Duration;
 use super::extremum::WindowedMinimum;
 use crate::time::Instant;
 
+/// A measurement is old after this time.
+pub const STALE: Duration = Duration::from_millis(50);
 const BASE_WINDOW: Duration = Duration::from_secs(10);
 /// A change of delay must pass what is physically possible by this much to be a clock that was set.
 const STEP_MARGIN: i64 = 50_000_000;
@@ -57,6 +59,7 @@ pub struct DelayEstimator {
     clock: PeerClock,
     base: WindowedMinimum<i64>,
     last: Option<Sample>,
+    updated: Instant,
     smoothed: i64,
     deviation: i64,
     quantile: i64,
@@ -76,6 +79,7 @@ impl DelayEstimator {
             clock: clock.clone(),
             base: WindowedMinimum::new(BASE_WINDOW),
             last: None,
+            updated: Instant::ZERO,
             smoothed: 0,
             deviation: 0,
             quantile: 0,
@@ -101,7 +105,10 @@ impl DelayEstimator {
         self.last = Some(Sample { delay, round_trip });
         self.base.update(now, delay);
         self.deviation += ((delay - self.smoothed).abs() - self.deviation) / 4;
-        self.smoothed += (delay - self.smoothed) / 8;
+        // Where little is sent, what came before is long past.
+        let part = if now.since(self.updated) < STALE { 8 } else { 2 };
+        self.updated = now;
+        self.smoothed += (delay - self.smoothed) / part;
         // Moves up nineteen times as far as down, so that it rests where one of twenty samples is above.
         let unit = self.deviation / 40 + 1;
         self.quantile += if delay > self.quantile { 19 * unit } else { -unit };
@@ -109,9 +116,23 @@ impl DelayEstimator {
 
     fn start(&mut self, now: Instant, sample: Sample) {
         self.last = Some(sample);
+        self.updated = now;
         self.base.update(now, sample.delay);
         self.smoothed = sample.delay;
         self.quantile = sample.delay;
+    }
+
+    /// The way has become longer: what was the path without queues is none any more.
+    pub fn forget_base(&mut self, now: Instant) {
+        if let Some(last) = self.last {
+            self.base.clear();
+            self.base.update(now, last.delay);
+        }
+    }
+
+    /// When the newest measurement came.
+    pub fn updated(&self) -> Instant {
+        self.updated
     }
 
     /// The newest measurement.

@@ -90,6 +90,12 @@ impl RttEstimator {
         self.smoothed + (self.variation * 4).max(GRANULARITY) + max_ack_delay
     }
 
+    /// The way has become longer: what was the smallest is none any more.
+    pub fn forget_minimum(&mut self, now: Instant) {
+        self.minimum.clear();
+        self.minimum.update(now, self.latest);
+    }
+
     /// Acknowledgements come back another way from now on: the next measurement counts alone.
     pub fn restart(&mut self) {
         self.measured = false;

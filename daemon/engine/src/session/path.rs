@@ -7,7 +7,7 @@ use crate::congestion::{self, Controller};
 use crate::event::{PathCounters, PathStatus};
 use crate::ids::{NetworkPath, PathId, WanId};
 use crate::inner::ContextId;
-use crate::path::delay::{DelayEstimator, PeerClock};
+use crate::path::delay::{DelayEstimator, PeerClock, STALE};
 use crate::path::mtu::MtuDiscovery;
 use crate::path::pacer::Pacer;
 use crate::path::received::Received;
@@ -105,6 +105,8 @@ pub(super) struct Move {
     pub(super) asked: u8,
 }
 
+/// A queue for which a path may be left.
+const LEFT_FOR_QUEUE: Duration = Duration::from_millis(5);
 /// Nanoseconds of queue that are believed without having been measured.
 const LONGEST_PREDICTED_QUEUE: i64 = 100_000_000;
 
@@ -192,19 +194,21 @@ impl Path {
 
     /// As the scheduler sees it.
     pub(super) fn view(&self) -> PathView {
-        // The queue that was measured last is gone when nothing is in flight: without this a path that was left because
-        // of its queue would be left for ever.
-        let one_way = match self.sent.in_flight() {
-            0 => self.delay.base(),
-            _ => self.delay.smoothed(),
-        };
         PathView {
             wan: self.wan,
             priority: self.settings.priority,
             usable: self.is_usable(),
-            one_way: one_way.unwrap_or(0),
+            one_way: self.delay.smoothed().unwrap_or(0),
             rate: self.rate(),
         }
+    }
+
+    /// Left because of its queue, it would be left for ever if nobody asked whether the queue is still there.
+    pub(super) fn wants_fresh_delay(&self, now: Instant) -> bool {
+        self.is_usable()
+            && self.sent.in_flight() == 0
+            && self.delay.queue() > LEFT_FOR_QUEUE
+            && now.since(self.delay.updated()) > STALE
     }
 
     /// The delay that what is on its way may have: as measured, or longer if more is in flight than was when that was

@@ -215,6 +215,10 @@ impl Session {
         if let Some(sample) = &outcome.rate_sample {
             path.congestion.on_ack(now, sample, in_flight);
         }
+        if path.congestion.way_is_longer() {
+            path.delay.forget_base(now);
+            path.rtt.forget_minimum(now);
+        }
         if outcome.spurious_bytes > 0 {
             path.congestion.on_spurious_loss(now, outcome.spurious_bytes);
         }

@@ -213,6 +213,12 @@ impl Session {
             frame::write_response(out, response);
             eliciting = true;
         }
+        // An idle session asks nothing.
+        let busy = self.paths.iter().any(|path| path.sent.in_flight() > 0);
+        if busy && self.paths[index].wants_fresh_delay(now) {
+            frame::write_ping(out);
+            eliciting = true;
+        }
         eliciting | self.write_statuses(now, index, end, out, carried)
     }
 

@@ -12,12 +12,15 @@
 //! share ([`compete`]) and try again.
 
 mod compete;
+mod doubt;
 mod learn;
 mod round;
+mod up;
 
 use std::time::Duration;
 
 use compete::Compete;
+use doubt::Doubt;
 use round::{Observation, Round};
 
 use super::{Controller, Loss, RateSample};
@@ -84,6 +87,8 @@ enum State {
     Clear,
     /// A neighbour keeps the queue full.
     Compete,
+    /// Sends half of what it did: would a queue of that delay not shrink?
+    Doubt,
     /// As `Clear`, against a neighbour: is he still there?
     TryAlone,
     /// After a pause: the old rate may be wrong.
@@ -143,10 +148,17 @@ pub struct Bond {
     queue_before: Duration,
     /// The estimate when the queue was last as we want it.
     unspoilt: f64,
+    doubt: Option<Doubt>,
+    next_doubt: Instant,
+    /// The delay grew and turned out to be no queue; nobody has been told yet.
+    longer: bool,
+    /// What arrives while a queue stands that is far too long: no more than this fills the path just now.
+    squeezed: Option<f64>,
     compete: Option<Compete>,
     /// What the estimate was before loss lowered it.
     before_loss: Option<(f64, bool)>,
     last_sent: Instant,
+    in_flight: u64,
 }
 
 impl Default for Bond {
@@ -194,9 +206,14 @@ impl Bond {
             stubborn_rounds: 0,
             queue_before: Duration::ZERO,
             unspoilt: 0.0,
+            doubt: None,
+            next_doubt: Instant::ZERO,
+            longer: false,
+            squeezed: None,
             compete: None,
             before_loss: None,
             last_sent: Instant::ZERO,
+            in_flight: 0,
         }
     }
 
@@ -262,6 +279,7 @@ impl Bond {
         let held_up = 4 * sample.rate.0 < 3 * sample.send_rate.0 || ours > PLAIN_QUEUE;
         match self.state {
             State::Up if ours > 2 * self.queue_most() + UP_SLACK => self.found_queue(now),
+            State::Doubt if ours < self.queue_most() => self.cruise(now),
             State::Down if in_flight <= self.pipe(self.noise + self.queue_target()) => self.cruise(now),
             // What is acknowledged from here on was sent when our queue was gone, or nearly.
             State::Clear | State::TryAlone if in_flight > self.window() + 2 * PACKET => {
@@ -276,24 +294,24 @@ impl Bond {
         }
     }
 
-    /// Probing upwards made a queue: the estimate is right.
-    fn found_queue(&mut self, now: Instant) {
-        self.ceiling = false;
-        self.up_interval = (self.up_interval * 2).min(UP_INTERVAL.1);
-        self.enter(now, State::Down, DOWN_GAIN);
-    }
-
     fn end_round(&mut self, now: Instant, seen: &Observation) {
         self.rounds += 1;
         self.loaded |= self.state != State::Startup && !seen.app_limited;
+        if self.state == State::Cruise && self.is_doubtful(now, seen) {
+            self.begin_doubt(now, seen);
+            return;
+        }
         self.learn_loss(seen);
-        self.learn_rate(seen);
+        if self.state != State::Doubt {
+            self.learn_rate(seen);
+        }
         match self.state {
             State::Startup => self.startup(now, seen),
             State::Cruise => self.steer(now, seen),
             State::Up => self.up(now, seen),
             State::Down => self.down(now, seen),
             State::Clear => self.clear(now, seen),
+            State::Doubt => self.doubt(now, seen),
             State::Compete => self.compete_on(now),
             State::TryAlone => self.try_alone(now, seen),
             State::Resume => self.resume(now),
@@ -386,74 +404,6 @@ impl Bond {
             self.begin_clear(now);
         } else if now >= self.next_up || self.idle_rounds >= 4 {
             self.begin_up(now);
-        }
-    }
-
-    fn begin_up(&mut self, now: Instant) {
-        self.step = 0;
-        self.reference = self.bandwidth;
-        self.before_up = self.bandwidth;
-        self.enter(now, State::Up, UP_GAINS[0]);
-    }
-
-    fn up(&mut self, now: Instant, seen: &Observation) {
-        // What the first round brings was sent before.
-        if self.rounds < 2 {
-            return;
-        }
-        if seen.app_limited || seen.rate < 1.0 {
-            if self.rounds >= 4 {
-                self.cruise(now);
-            }
-            return;
-        }
-        let lost = if self.ceiling { 0.0 } else { self.usual_loss };
-        let growth = seen.rate / (1.0 - lost) / self.reference;
-        if growth > 1.0 + 0.5 * (self.gain - 1.0) {
-            self.bandwidth = self.bandwidth.max(seen.rate);
-            // A policer lets through once what it has saved up; twice is more than that.
-            if !self.ceiling || self.step > 0 {
-                self.ceiling = false;
-                self.before_loss = None;
-                self.before_up = self.bandwidth;
-                self.up_interval = UP_INTERVAL.0;
-            }
-            self.reference = self.bandwidth;
-            self.step = (self.step + 1).min(UP_GAINS.len() - 1);
-            self.enter(now, State::Up, UP_GAINS[self.step]);
-            // The estimate holds what the last round brought: the next one tells.
-            self.rounds = 0;
-            return;
-        }
-        let no_queue = self.ours(seen.queue) < self.queue_most() * 4 / 5;
-        if !seen.lost_more_than(self.usual_loss, 0.4 * (self.gain - 1.0)) {
-            self.ceiling = false;
-        } else if no_queue {
-            self.ceiling = true;
-            self.bandwidth = seen.rate.min(self.before_up);
-            self.ceiling_rate = self.bandwidth;
-            self.usual_delivered = 0.0;
-            self.usual_lost = 0.0;
-            self.usual_loss = 0.0;
-        }
-        if self.ours(seen.queue) > self.queue_target() {
-            self.found_queue(now);
-            return;
-        }
-        let longest = if self.ceiling {
-            UP_INTERVAL_CEILING
-        } else {
-            UP_INTERVAL.1
-        };
-        // Where variation hides what probing brings, only trying again tells.
-        let longer = if self.noise > self.queue_most() { 1 } else { 2 };
-        self.up_interval = (self.up_interval * longer).min(longest);
-        self.enter(now, State::Down, DOWN_GAIN);
-    }
-
-    fn down(&mut self, now: Instant, seen: &Observation) {
-        if self.ours(seen.queue_smallest) <= self.queue_target() || self.rounds >= 4 {
-            self.cruise(now);
         }
     }
 
@@ -550,6 +500,8 @@ impl Controller for Bond {
         if self.state == State::Startup && used >= self.opened / 2 {
             self.opened += sample.newly_acked;
         }
+        self.in_flight = used;
+        self.squeeze(sample);
         self.watch_queue(now, sample, in_flight);
         if let Some(seen) = self.round.on_ack(sample) {
             self.end_round(now, &seen);
@@ -585,6 +537,9 @@ impl Controller for Bond {
 
     fn window(&self) -> u64 {
         let most = 2 * self.noise + 2 * self.queue_most() + ACK_SLACK;
+        if let (State::Doubt, Some(doubt)) = (self.state, &self.doubt) {
+            return doubt.window().max(SMALLEST_WINDOW);
+        }
         match (self.state, &self.compete) {
             (State::TryAlone, _) => (self.pipe(ACK_SLACK) / 2).max(SMALLEST_WINDOW),
             (_, Some(compete)) => compete.window(),
@@ -594,7 +549,9 @@ impl Controller for Bond {
                 INITIAL_WINDOW.min(self.pipe(most)).max(SMALLEST_WINDOW)
             }
             (State::Up, _) => ((self.pipe(most) as f64 * self.gain) as u64).max(SMALLEST_WINDOW),
-            _ => (self.pipe(most) + 2 * PACKET).max(SMALLEST_WINDOW),
+            _ => self
+                .squeezed_window(self.pipe(most) + 2 * PACKET)
+                .max(SMALLEST_WINDOW),
         }
     }
 
@@ -620,6 +577,10 @@ impl Controller for Bond {
         self.loaded && self.state != State::Startup
     }
 
+    fn way_is_longer(&mut self) -> bool {
+        std::mem::take(&mut self.longer)
+    }
+
     fn wants_probe_traffic(&self) -> bool {
         matches!(self.state, State::Startup | State::Up)
     }
@@ -635,6 +596,7 @@ impl Controller for Bond {
             State::Up => "probing up",
             State::Down => "probing down",
             State::Clear => "clearing",
+            State::Doubt => "doubting",
             State::Compete => "competing",
             State::TryAlone => "trying alone",
             State::Resume => "resuming",

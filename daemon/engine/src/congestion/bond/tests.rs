@@ -191,6 +191,19 @@ fn a_neighbour_gets_his_share_and_leaves_us_ours() {
 }
 
 #[test]
+fn a_way_that_becomes_longer_is_no_queue() {
+    for more in [60, 300] {
+        let mut run = run(Link::new(20, 20, 500_000));
+        run.until(5_000);
+        run.link.delay = Duration::from_millis(20 + more / 2);
+        run.until(20_000);
+        let share = share(&run, 20, 12_000, 20_000);
+        assert!(share >= 900, "{more} ms more: {share} ‰");
+        assert!(run.between(12_000, 20_000).queue_mean() <= 60_000_000);
+    }
+}
+
+#[test]
 fn links_of_all_kinds_are_used_whatever_chance_does() {
     for seed in 1..=2u64 {
         for (megabits, delay, queue) in [
