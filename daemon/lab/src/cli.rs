@@ -95,8 +95,8 @@ struct Options {
     /// Runs of each contestant, instead of the scenario's.
     #[arg(long)]
     repeat: Option<u32>,
-    /// Who takes part, separated by commas: direct, mptcp, wireguard-go, wireguard-go-current,
-    /// shovel, sennit.
+    /// Who takes part, separated by commas: direct, mptcp, aggligator, wireguard-go,
+    /// wireguard-go-current, shovel, sennit.
     #[arg(long, value_delimiter = ',', value_parser = contestant)]
     contestants: Option<Vec<Kind>>,
     /// Chance of the links: the same seed loses the same frames of the same traffic.
@@ -146,8 +146,8 @@ struct BenchOptions {
     /// Runs of each contestant, instead of the scenario's.
     #[arg(long)]
     repeat: Option<u32>,
-    /// Who takes part, separated by commas: direct, mptcp, wireguard-go, wireguard-go-current,
-    /// shovel, sennit.
+    /// Who takes part, separated by commas: direct, mptcp, aggligator, wireguard-go,
+    /// wireguard-go-current, shovel, sennit.
     #[arg(long, value_delimiter = ',', value_parser = contestant)]
     contestants: Option<Vec<Kind>>,
     /// Chance of the links: the same seed loses the same frames of the same traffic.

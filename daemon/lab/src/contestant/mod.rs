@@ -1,5 +1,6 @@
 //! Who carries the traffic: plain forwarding, WireGuard, and the bond itself. One file each.
 
+mod aggligator;
 pub mod bond;
 mod direct;
 mod instructions;
@@ -10,6 +11,7 @@ mod shovel;
 mod wireguard;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -29,6 +31,8 @@ pub enum Kind {
     Direct,
     /// Multipath TCP of the kernel.
     Mptcp,
+    /// A proxy that aggregates TCP connections.
+    Aggligator,
     /// WireGuard in user space over the first WAN.
     WireguardGo,
     /// A newer build of it, which the user names.
@@ -41,9 +45,10 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Direct,
         Self::Mptcp,
+        Self::Aggligator,
         Self::WireguardGo,
         Self::WireguardGoCurrent,
         Self::Shovel,
@@ -55,6 +60,7 @@ impl Kind {
         match self {
             Self::Direct => "direct",
             Self::Mptcp => "mptcp",
+            Self::Aggligator => "aggligator",
             Self::WireguardGo => "wireguard-go",
             Self::WireguardGoCurrent => "wireguard-go-current",
             Self::Shovel => "shovel",
@@ -74,7 +80,7 @@ impl Kind {
 
     /// Whether it can carry the bulk transfers of a variant.
     pub fn carries(self, variant: &Variant) -> bool {
-        self != Self::Mptcp || variant.congestion != quic::NAME
+        !matches!(self, Self::Mptcp | Self::Aggligator) || variant.congestion != quic::NAME
     }
 
     /// Which version of it is installed, as far as it can be said.
@@ -82,9 +88,10 @@ impl Kind {
         match self {
             Self::Direct | Self::Mptcp => "this kernel".to_owned(),
             Self::Shovel => "this program".to_owned(),
-            Self::WireguardGo => wireguard::version(Path::new(wireguard::PROGRAM)),
+            Self::Aggligator => program_version(Path::new(aggligator::PROGRAM)),
+            Self::WireguardGo => program_version(Path::new(wireguard::PROGRAM)),
             Self::WireguardGoCurrent => match &tools.wireguard_go {
-                Some(program) => wireguard::version(program),
+                Some(program) => program_version(program),
                 None => "not named".to_owned(),
             },
             Self::Sennit => "see the program".to_owned(),
@@ -102,6 +109,7 @@ impl Kind {
         match self {
             Self::Direct => direct::start(topology, scenario),
             Self::Mptcp => mptcp::start(topology, scenario),
+            Self::Aggligator => aggligator::start(topology, variant),
             Self::WireguardGo => wireguard::start(topology, scenario, self, Path::new(wireguard::PROGRAM)),
             Self::WireguardGoCurrent => {
                 let program = tools.wireguard_go.as_deref().ok_or_else(|| {
@@ -159,6 +167,17 @@ impl Started {
             .iter_mut()
             .filter(move |process| process.side == side)
     }
+}
+
+/// What a program says it is, in its first line.
+fn program_version(program: &Path) -> String {
+    let output = Command::new(program).arg("--version").output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let line = text
+        .ok()
+        .and_then(|text| Some(text.lines().next()?.trim().to_owned()));
+    line.filter(|line| !line.is_empty())
+        .unwrap_or_else(|| "not installed".to_owned())
 }
 
 fn temporary_folder() -> Result<TempDir> {

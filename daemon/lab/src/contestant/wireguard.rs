@@ -104,17 +104,6 @@ pub(super) fn start(topology: &Topology, scenario: &Scenario, kind: Kind, progra
     })
 }
 
-/// What the installed program says it is.
-pub(super) fn version(program: &Path) -> String {
-    let output = std::process::Command::new(program).arg("--version").output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let line = text
-        .ok()
-        .and_then(|text| Some(text.lines().next()?.trim().to_owned()));
-    line.filter(|line| !line.is_empty())
-        .unwrap_or_else(|| "not installed".to_owned())
-}
-
 fn wait_for(host: &Namespace, interface: &str, processes: &mut [Process]) -> Result<()> {
     let there = interrupt::wait(Duration::from_secs(10), || {
         processes.iter_mut().try_for_each(Process::check)?;

@@ -137,8 +137,8 @@ pub(super) fn own_traffic(
                 .push(page::start(from, &topology.server, reach, plan, window)?);
         }
     }
-    if reach.multipath {
-        // Datagrams would go beside it, over the first WAN.
+    if !reach.takes_datagrams() {
+        // They would go beside it, over the first WAN.
         return Ok(traffic);
     }
     for probe in &scenario.probes {

@@ -23,6 +23,8 @@ pub struct Reach {
     pub device: Option<String>,
     /// TCP flows use all interfaces at once (MPTCP). Datagrams cannot.
     pub multipath: bool,
+    /// TCP flows go to this port only, and datagrams nowhere.
+    pub port: Option<u16>,
     /// What has come over it so far.
     pub progress: Arc<Progress>,
 }
@@ -35,8 +37,14 @@ impl Reach {
             target,
             device,
             multipath: false,
+            port: None,
             progress: Arc::default(),
         }
+    }
+
+    /// Whether more than TCP goes over it.
+    pub fn takes_datagrams(&self) -> bool {
+        !self.multipath && self.port.is_none()
     }
 }
 
@@ -56,10 +64,10 @@ pub(super) fn failed(what: &str, error: &io::Error) -> Error {
     Error::environment(format!("failed to {what}: {error}"), "")
 }
 
-/// A listener on a free port of this host's address, for connections over `reach`.
+/// A listener on a port of this host's address, for connections over `reach`: any free one, if it leaves the choice.
 pub(super) fn listen(reach: &Reach, congestion: &str) -> Result<TcpListener> {
     let open = || {
-        let address = SocketAddr::new(reach.target, 0);
+        let address = SocketAddr::new(reach.target, reach.port.unwrap_or(0));
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(transport(reach)))?;
         socket.bind(&SockAddr::from(address))?;
         Ok(socket)
