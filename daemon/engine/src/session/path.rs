@@ -87,6 +87,8 @@ pub(super) struct Path {
     pub(super) delay_news: bool,
     /// Datagrams with nothing but an acknowledgement since one that wanted an answer.
     pub(super) unanswerable: u32,
+    /// When data left here last.
+    pub(super) data_sent: Instant,
     /// Bytes received at the last look, and when, for the rate at which the peer sends.
     pub(super) received_at_look: (u64, Instant),
     /// It has told the other end that this one leaves.
@@ -105,6 +107,11 @@ pub(super) struct Move {
     pub(super) asked: u8,
 }
 
+/// A path that carries less gathers what is small.
+const NARROW: BytesPerSecond = BytesPerSecond(1_250_000);
+/// Bytes that the path could carry meanwhile; and so little must wait for it to be worth gathering.
+pub(super) const GATHER: u64 = 600;
+const LONGEST_GATHERING: Duration = Duration::from_millis(5);
 /// A queue for which a path may be left.
 const LEFT_FOR_QUEUE: Duration = Duration::from_millis(5);
 /// Nanoseconds of queue that are believed without having been measured.
@@ -151,6 +158,7 @@ impl Path {
             way_back: WayBack::default(),
             delay_news: false,
             unanswerable: 0,
+            data_sent: Instant::ZERO,
             received_at_look: (0, now),
             app_limited: true,
             counters: PathCounters::default(),
@@ -227,6 +235,17 @@ impl Path {
             .saturating_sub(least.as_nanos() as i64)
             .clamp(0, LONGEST_PREDICTED_QUEUE);
         measured.max(base.saturating_add(queue))
+    }
+
+    /// On a narrow path little that waits goes out together: before this, datagrams would be mostly headers, and of many
+    /// acknowledgements the last one is enough.
+    pub(super) fn gathers_until(&self) -> Instant {
+        let rate = self.rate();
+        if rate < NARROW && self.congestion.knows_rate() {
+            self.data_sent + Duration::from_nanos(rate.nanoseconds(GATHER)).min(LONGEST_GATHERING)
+        } else {
+            Instant::ZERO
+        }
     }
 
     /// What the path delivers, as far as it is known.

@@ -80,6 +80,7 @@ impl Session {
                 let ready = path
                     .pacer
                     .ready_at(self.now, (path.mtu.current() + path.outer_overhead()) as u64);
+                let ready = ready.max(path.gathers_until());
                 // A path that is ready already was offered the data and left it to others.
                 if ready > self.now {
                     next = next.min(ready);

@@ -5,7 +5,7 @@
 
 use rand_chacha::rand_core::RngCore;
 
-use super::path::Carried;
+use super::path::{Carried, GATHER};
 use super::{HINT_EVERY, MOST_PATHS, Session, Transmit};
 use crate::flow::{Room, Want};
 use crate::inner::Piece;
@@ -308,6 +308,10 @@ impl Session {
             if self.queues.is_empty() {
                 break;
             }
+            let little = carried.pieces.is_empty() && self.queues.backlog_bytes() < GATHER;
+            if little && now < self.paths[index].gathers_until() {
+                break;
+            }
             let backlog = Backlog {
                 deepest: self.queues.deepest_backlog(),
                 flows: self.queues.backlogged_flows() as u64,
@@ -480,6 +484,9 @@ impl Session {
     ) {
         let path = &mut self.paths[index];
         let bytes = length + path.outer_overhead();
+        if !carried.pieces.is_empty() {
+            path.data_sent = now;
+        }
         path.state.on_sent(now);
         path.counters.sent += 1;
         path.counters.sent_bytes += bytes as u64;

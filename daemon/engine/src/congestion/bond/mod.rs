@@ -41,6 +41,8 @@ const SMALLEST_WINDOW: u64 = 4 * PACKET;
 const STARTUP_GAIN: f64 = 2.77;
 /// A queue beyond twice what we want ends probing upwards without looking at what it brought.
 const UP_SLACK: Duration = Duration::from_millis(3);
+/// Bytes that must have arrived for a queue to end the start.
+const TELLING: u64 = 4 * PACKET;
 /// Bytes lost in a round trip, beside their share, that end the start: fewer are lost by chance.
 const DROWNED: u64 = 8 * PACKET;
 /// A queue beyond what we want that ends the start.
@@ -120,7 +122,7 @@ pub struct Bond {
     /// More load brings loss, not queue: the rate is what arrives.
     ceiling: bool,
     ceiling_rate: f64,
-    /// A round trip was not short of data since the start.
+    /// More was offered than the path carries: a queue grew, or a round trip was not short of data.
     loaded: bool,
     /// Window at the start: grows by what is acknowledged, as the slow start of a sender inside does, which must not
     /// find a queue here.
@@ -276,7 +278,9 @@ impl Bond {
     /// Within a round: a queue that grows must not wait for the round's end.
     fn watch_queue(&mut self, now: Instant, sample: &RateSample, in_flight: u64) {
         let ours = self.ours(sample.queue_delay);
-        let held_up = 4 * sample.rate.0 < 3 * sample.send_rate.0 || ours > PLAIN_QUEUE;
+        // A few packets that came late say nothing about the rate.
+        let enough = sample.delivered >= TELLING;
+        let held_up = enough && (4 * sample.rate.0 < 3 * sample.send_rate.0 || ours > PLAIN_QUEUE);
         match self.state {
             State::Up if ours > 2 * self.queue_most() + UP_SLACK => self.found_queue(now),
             State::Doubt if ours < self.queue_most() => self.cruise(now),
@@ -288,6 +292,7 @@ impl Bond {
             }
             State::Startup if ours > self.queue_most() + STARTUP_SLACK && held_up && self.bandwidth > 0.0 => {
                 self.bandwidth = self.bandwidth.max(sample.rate.0 as f64);
+                self.loaded = true;
                 self.begin_clear(now);
             }
             _ => {}
@@ -325,6 +330,7 @@ impl Bond {
         if self.standing_rounds >= 4 {
             // What senders inside have under way stands in the link's queue: it belongs in ours, where others see it.
             self.bandwidth = self.bandwidth.max(seen.rate);
+            self.loaded = true;
             self.begin_clear(now);
             return;
         }
