@@ -13,9 +13,6 @@ use crate::time::Instant;
 /// Kernels cut into nothing smaller; it bounds the memory that cutting takes.
 const SMALLEST_SEGMENT: usize = 88;
 
-/// UDP packets of this size and more belong to transfers; calls and games send less.
-const FULL_PACKET: usize = 1100;
-
 impl FlowQueues {
     /// Takes a packet or a super-segment in. What is dropped later, because it waits too long or too much waits, is
     /// announced to the peer.
@@ -109,9 +106,7 @@ impl FlowQueues {
                 tcp.flags & (tcp_flags::SYN | tcp_flags::RST) == 0 && !parsed.is_pure_acknowledgement()
             }
             // What begins with full packets is a transfer, and QUIC takes three overtaken packets for a loss.
-            None => {
-                parsed.class == Class::Bulk && (self.table[slot].demand.is_bulk || body.len() >= FULL_PACKET)
-            }
+            None => parsed.class == Class::Bulk && self.table[slot].demand.is_transfer(now),
         };
         let kind = ItemKind::Packet {
             total: body.len() as u16,

@@ -56,12 +56,17 @@ pub(super) struct Flow {
     retired: bool,
 }
 
+/// UDP packets of this size and more belong to transfers; calls and games send less.
+const FULL_PACKET: usize = 1100;
+
 /// How much a flow sends: whether UDP is a call or a download.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Demand {
     window: Instant,
     bytes: u64,
-    pub is_bulk: bool,
+    is_bulk: bool,
+    /// When the last packet came that is as large as calls and games send none.
+    full_at: Option<Instant>,
 }
 
 impl Demand {
@@ -79,6 +84,17 @@ impl Demand {
         }
         self.bytes += bytes as u64;
         self.is_bulk |= self.bytes >= BULK;
+        if bytes >= FULL_PACKET {
+            self.full_at = Some(now);
+        }
+    }
+
+    /// Whether the packet that was counted last is part of a transfer, and must not overtake what came before it. A small
+    /// one right behind a full one is the end of the same message: if it overtook the rest of its handshake, QUIC would
+    /// take it for lost.
+    pub(super) fn is_transfer(&self, now: Instant) -> bool {
+        const MESSAGE: Duration = Duration::from_millis(50);
+        self.is_bulk || self.full_at.is_some_and(|at| now.since(at) <= MESSAGE)
     }
 }
 

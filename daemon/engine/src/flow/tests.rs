@@ -460,3 +460,21 @@ fn the_newest_acknowledgement_of_each_connection_can_be_said_again() {
         "silent for too long"
     );
 }
+
+#[test]
+fn the_small_end_of_a_message_does_not_overtake_its_beginning() {
+    let mut queues = FlowQueues::new(1);
+    let compressor = Compressor::new(1);
+    let mut ordered = |milliseconds, length| {
+        let packet = udp(443, 0, &vec![1; length]);
+        queues
+            .enqueue(at(milliseconds), VirtioHeader::default(), packet)
+            .expect("queued");
+        let piece = queues.next(at(milliseconds), ROOM, Want::Head, &compressor);
+        piece.expect("a piece").ordered
+    };
+    assert!(!ordered(0, 100), "a small one alone");
+    assert!(ordered(10, 1200), "a handshake begins");
+    assert!(ordered(10, 140), "and ends");
+    assert!(!ordered(200, 40), "an acknowledgement later");
+}
