@@ -421,7 +421,9 @@ impl Bond {
         // Variation comes and goes: believe the longest, and forget it slowly.
         let rest = seen.queue.min(MOST_NOISE);
         self.noise = rest.max((self.noise * 3 + rest) / 4);
-        if self.starts_again > 0 && rest > WAVERING.max(self.rtt_minimum() / 8) {
+        // On a narrow path the least that is in flight makes a queue, which is no variation.
+        let emptied = self.pipe(Duration::ZERO) > SMALLEST_WINDOW;
+        if self.starts_again > 0 && emptied && rest > WAVERING.max(self.rtt_minimum() / 8) {
             // The start may have ended because the delay varied, not because the path was full.
             self.starts_again -= 1;
             self.full_rate = self.bandwidth;

@@ -191,6 +191,17 @@ fn a_neighbour_gets_his_share_and_leaves_us_ours() {
 }
 
 #[test]
+fn the_start_on_a_narrow_path_makes_one_queue_and_no_second() {
+    let mut run = run(Link::new(1, 15, 100_000));
+    run.until(10_000);
+    let first = run.between(0, 1_000).queue_most;
+    let later = run.between(1_000, 10_000).queue_most;
+    assert!(first < 300_000_000, "{first} ns");
+    assert!(later < 100_000_000, "{later} ns");
+    assert!(share(&run, 1, 1_000, 10_000) >= 950);
+}
+
+#[test]
 fn a_way_that_becomes_longer_is_no_queue() {
     for more in [60, 300] {
         let mut run = run(Link::new(20, 20, 500_000));
