@@ -112,7 +112,7 @@ const NARROW: BytesPerSecond = BytesPerSecond(1_250_000);
 /// Bytes that the path could carry meanwhile; and so little must wait for it to be worth gathering.
 pub(super) const GATHER: u64 = 600;
 const LONGEST_GATHERING: Duration = Duration::from_millis(5);
-/// A queue for which a path may be left.
+/// A path that was left because of a longer queue is asked whether it is still there.
 const LEFT_FOR_QUEUE: Duration = Duration::from_millis(5);
 /// Nanoseconds of queue that are believed without having been measured.
 const LONGEST_PREDICTED_QUEUE: i64 = 100_000_000;
@@ -202,11 +202,17 @@ impl Path {
 
     /// As the scheduler sees it.
     pub(super) fn view(&self) -> PathView {
+        // A short queue is gone when nothing is in flight; whether a long one is, is asked.
+        let one_way = if self.sent.in_flight() == 0 && self.delay.queue() <= LEFT_FOR_QUEUE {
+            self.delay.base()
+        } else {
+            self.delay.smoothed()
+        };
         PathView {
             wan: self.wan,
             priority: self.settings.priority,
             usable: self.is_usable(),
-            one_way: self.delay.smoothed().unwrap_or(0),
+            one_way: one_way.unwrap_or(0),
             rate: self.rate(),
         }
     }
