@@ -51,7 +51,7 @@ const QUEUE_BYTES: (u64, u64) = (512 << 10, 16 << 20);
 /// this share of what is on its way, the paths stay busy nevertheless.
 const QUEUE_SHARE: f64 = 0.45;
 /// But no shorter and no longer than these.
-const BULK_QUEUE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(150));
+const BULK_QUEUE: (Duration, Duration) = (Duration::from_millis(30), Duration::from_millis(150));
 /// The queue of a bulk flow that is borne after a WAN was lost, and for how long.
 const LENIENT_QUEUE: Duration = Duration::from_millis(300);
 const LENIENT_FOR: Duration = Duration::from_secs(5);
