@@ -55,6 +55,7 @@ const BULK_QUEUE: (Duration, Duration) = (Duration::from_millis(30), Duration::f
 /// The queue of a bulk flow that is borne after a WAN was lost, and for how long.
 const LENIENT_QUEUE: Duration = Duration::from_millis(300);
 const LENIENT_FOR: Duration = Duration::from_secs(5);
+const LENIENT_EVERY: Duration = Duration::from_secs(60);
 
 /// Which end this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,7 @@ pub(crate) struct Session {
     next_look: Instant,
     /// A WAN was lost a short while ago.
     lenient_until: Instant,
+    lenient_again: Instant,
     housekeeping_at: Instant,
     closing: bool,
     events: VecDeque<Event>,
@@ -139,6 +141,7 @@ impl Session {
             next_hint: now,
             next_look: now,
             lenient_until: now,
+            lenient_again: now,
             housekeeping_at: now,
             closing: false,
             events: VecDeque::new(),

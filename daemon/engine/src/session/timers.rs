@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::path::MAX_ACK_DELAY;
 use super::path::Path;
-use super::{LENIENT_FOR, Session, is_ordered};
+use super::{LENIENT_EVERY, LENIENT_FOR, Session, is_ordered};
 use crate::event::Event;
 use crate::path::state::{Change, Condition, Unanswered};
 use crate::time::Instant;
@@ -112,6 +112,14 @@ impl Session {
         self.lost = lost;
     }
 
+    /// Long queues are borne for a while after a WAN was lost; not again at once where one comes and goes.
+    fn be_lenient(&mut self, now: Instant) {
+        if now >= self.lenient_again {
+            self.lenient_until = now + LENIENT_FOR;
+            self.lenient_again = now + LENIENT_EVERY;
+        }
+    }
+
     /// Acts on a path that fell silent, died or came back.
     pub(super) fn changed(&mut self, now: Instant, index: usize, change: Option<Change>) {
         let Some(change) = change else { return };
@@ -120,13 +128,13 @@ impl Session {
         match change.to {
             Condition::Suspect => {
                 path.counters.suspicions += 1;
-                self.lenient_until = now + LENIENT_FOR;
+                self.be_lenient(now);
                 self.copy_unanswered(index, now);
             }
             Condition::Down => {
                 path.counters.deaths += 1;
                 if change.from == Condition::Active {
-                    self.lenient_until = now + LENIENT_FOR;
+                    self.be_lenient(now);
                 }
                 self.give_up_in_flight(now, index);
                 let path = &mut self.paths[index];
