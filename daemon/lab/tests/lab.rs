@@ -80,11 +80,17 @@ both = { rate = 20, delay_ms = 30 }
 #[test]
 fn links_are_what_was_asked_for() {
     let Some(_turn) = alone() else { return };
-    let checks = verify(&[(50.0, 35.0, 0.02)], 1.5, &mut |_| {}).expect("it runs");
-    for check in &checks {
-        assert!(check.holds(), "{check:?}");
+    // As with every run, one that the machine disturbed is done again.
+    let mut broken = Vec::new();
+    for _ in 0..3 {
+        let checks = verify(&[(50.0, 35.0, 0.02)], 1.5, &mut |_| {}).expect("it runs");
+        assert!(checks.len() >= 10);
+        broken = checks.into_iter().filter(|check| !check.holds()).collect();
+        if broken.is_empty() {
+            return;
+        }
     }
-    assert!(checks.len() >= 10);
+    panic!("{broken:?}");
 }
 
 #[test]

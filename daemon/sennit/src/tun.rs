@@ -10,6 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tracing::debug;
@@ -30,6 +31,10 @@ pub const READ: usize = HEADER + 65536;
 
 /// Packets that may wait for us: 4 ms at 500,000 packets per second.
 const QUEUE_LENGTH: u32 = 2000;
+
+/// Tries to get hold of an interface that is to be removed: a program that was started a moment before holds a copy of
+/// every descriptor until it really runs.
+const SHORTLY_BUSY: u32 = 50;
 
 const CLONE_DEVICE: &str = "/dev/net/tun";
 
@@ -80,8 +85,15 @@ impl Tun {
         if inventory.map_err(failed)?.link(name.as_str()).is_none() {
             return Ok(false);
         }
-        let device = attach(name)?;
-        sys::set_tun_persistent(device.as_fd(), false).map_err(failed)?;
+        let mut device = attach(name);
+        for _ in 0..SHORTLY_BUSY {
+            if device.is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+            device = attach(name);
+        }
+        sys::set_tun_persistent(device?.as_fd(), false).map_err(failed)?;
         Ok(true)
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sennit_engine::settings::{Mode, Priority};
+use sennit_engine::time::Instant;
 
 use super::Scenario;
 use crate::dice::Dice;
@@ -260,5 +261,16 @@ fn something_done(dice: &mut Dice, setup: &mut Setup) {
 
 fn drizzle(seed: u64) -> Setup {
     let mut dice = Dice::new(seed, "drizzle");
-    base(&mut dice, 30.0).0
+    let mut setup = base(&mut dice, 30.0).0;
+    for wan in &mut setup.wans {
+        let round_trip = (wan.up.delay + wan.down.delay).as_secs_f64();
+        for link in [&mut wan.up, &mut wan.down] {
+            let packets = link.rate.at(Instant::ZERO) * round_trip / 1500.0;
+            if let Loss::Bursts { length, .. } = &mut link.loss {
+                // What is lost for longer than a round trip is an outage, and a suspicion no false alarm.
+                *length = length.min(packets).max(2.0);
+            }
+        }
+    }
+    setup
 }
