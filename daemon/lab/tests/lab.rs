@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sennit_lab::contestant::{Kind, Tools};
 use sennit_lab::run::{Outcome, Settings, run};
 use sennit_lab::scenario::Scenario;
-use sennit_lab::verify::verify;
+use sennit_lab::verify::{Check, verify};
 
 /// Whether namespaces can be made; one test at a time, because each wants the machine for itself.
 fn alone() -> Option<MutexGuard<'static, ()>> {
@@ -77,6 +77,20 @@ both = { rate = 50, delay_ms = 10 }
 both = { rate = 20, delay_ms = 30 }
 ";
 
+/// How late this machine wakes up who sleeps for a millisecond, in milliseconds: the median.
+fn lateness_of_timers() -> f64 {
+    let pause = Duration::from_millis(1);
+    let mut late: Vec<Duration> = (0..201)
+        .map(|_| {
+            let start = Instant::now();
+            std::thread::sleep(pause);
+            start.elapsed().saturating_sub(pause)
+        })
+        .collect();
+    late.sort();
+    late[100].as_secs_f64() * 1000.0
+}
+
 #[test]
 fn links_are_what_was_asked_for() {
     let Some(_turn) = alone() else { return };
@@ -85,7 +99,13 @@ fn links_are_what_was_asked_for() {
     for _ in 0..3 {
         let checks = verify(&[(50.0, 35.0, 0.02)], 1.5, &mut |_| {}).expect("it runs");
         assert!(checks.len() >= 10);
-        broken = checks.into_iter().filter(|check| !check.holds()).collect();
+        // A frame waits for the host's own timers: once in the emulator, once at the end of its way.
+        let own = 2.0 * lateness_of_timers();
+        let holds = |check: &Check| {
+            let off = (check.measured - check.asked).abs();
+            check.holds() || check.unit == "ms" && off <= check.tolerance + own
+        };
+        broken = checks.into_iter().filter(|check| !holds(check)).collect();
         if broken.is_empty() {
             return;
         }
