@@ -82,8 +82,9 @@ pub struct Client {
     /// Datagrams that are not of the session: handshakes.
     outbox: VecDeque<(WanId, NetworkPath, Vec<u8>)>,
     events: VecDeque<Event>,
-    /// Announced once the first data under the new keys arrives.
-    announcement: Option<Event>,
+    /// That there is a connection, and whether it resumes the session, is announced once the first data under the new
+    /// keys arrives.
+    announcement: Option<bool>,
     /// The inner addresses of this client and of the server, as the last handshake told them.
     granted: (Vec<(IpAddr, u8)>, Vec<IpAddr>),
     closed: bool,
@@ -300,15 +301,14 @@ impl Client {
     }
 
     fn heard(&mut self, now: Instant) {
-        if let Some(event) = self.announcement.take() {
-            self.events.push_back(event);
-        } else if !self.connected {
-            // A path of the session answers again before any handshake did.
+        // A path of the session may also answer again before any handshake did: that resumes it.
+        let news = self.announcement.take().or((!self.connected).then_some(true));
+        if let Some(resumed) = news {
             let (addresses, gateways) = self.granted.clone();
             self.events.push_back(Event::Connected {
                 addresses,
                 gateways,
-                resumed: true,
+                resumed,
             });
         }
         if !self.connected {
@@ -387,11 +387,7 @@ impl Client {
         }
         self.granted = (payload.addresses.clone(), payload.gateway.clone());
         if !self.connected || !resumed {
-            self.announcement = Some(Event::Connected {
-                addresses: payload.addresses.clone(),
-                gateways: payload.gateway.clone(),
-                resumed,
-            });
+            self.announcement = Some(resumed);
         }
         self.failures = 0;
         // Until the server is heard under the new keys, it may not have them.

@@ -3,8 +3,9 @@
 //! Silence S is the age of the oldest unanswered packet, in units of the time after which an answer is overdue. At 1 the
 //! path is suspect: nothing new goes there, and what is unanswered is copied elsewhere, which costs little and can be
 //! taken back. Unless there is little to judge by: a few packets, or many that left at once, get lost on a path that
-//! lives. Then only what is overdue is copied, and a probe asks. At 2, and not before several probes were lost too, it is down. How often a path that is down gets
-//! probed is one thing; whether it is trusted when it answers is another: a path that flaps must answer for longer.
+//! lives. Then only what is overdue is copied, and a probe asks. At 2, and not before several probes were lost too, it is
+//! down. How often a path that is down gets probed is one thing; whether it is trusted when it answers is another: a path
+//! that flaps must answer for longer.
 
 use std::time::Duration;
 

@@ -52,7 +52,7 @@ const QUEUE_BYTES: (u64, u64) = (512 << 10, 16 << 20);
 const QUEUE_SHARE: f64 = 0.45;
 /// But no shorter and no longer than these.
 const BULK_QUEUE: (Duration, Duration) = (Duration::from_millis(30), Duration::from_millis(150));
-/// The queue of a bulk flow that is borne after a WAN was lost, and for how long.
+/// The queue of a bulk flow that is borne after a WAN was lost, for how long, and when the next time may begin.
 const LENIENT_QUEUE: Duration = Duration::from_millis(300);
 const LENIENT_FOR: Duration = Duration::from_secs(5);
 const LENIENT_EVERY: Duration = Duration::from_secs(60);
@@ -104,9 +104,8 @@ pub(crate) struct Session {
     heard_at: Instant,
     next_hint: Instant,
     next_look: Instant,
-    /// A WAN was lost a short while ago.
-    lenient_until: Instant,
-    lenient_again: Instant,
+    /// Since when long queues are, or were last, borne because a WAN was lost.
+    lenient_since: Option<Instant>,
     housekeeping_at: Instant,
     closing: bool,
     events: VecDeque<Event>,
@@ -140,8 +139,7 @@ impl Session {
             heard_at: now,
             next_hint: now,
             next_look: now,
-            lenient_until: now,
-            lenient_again: now,
+            lenient_since: None,
             housekeeping_at: now,
             closing: false,
             events: VecDeque::new(),
@@ -410,10 +408,9 @@ impl Session {
             .sum();
         let pipe = skew + Duration::from_secs_f64(on_its_way / (rate as f64).max(1.0));
         let share = pipe.mul_f64(QUEUE_SHARE).clamp(BULK_QUEUE.0, BULK_QUEUE.1);
-        let lenient = if self.now < self.lenient_until {
-            LENIENT_QUEUE
-        } else {
-            Duration::ZERO
+        let lenient = match self.lenient_since {
+            Some(since) if self.now.since(since) < LENIENT_FOR => LENIENT_QUEUE,
+            _ => Duration::ZERO,
         };
         self.queues.set_bulk_target((skew + share).max(lenient));
         self.queues.set_interval(round_trip);

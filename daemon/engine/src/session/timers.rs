@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::path::MAX_ACK_DELAY;
 use super::path::Path;
-use super::{LENIENT_EVERY, LENIENT_FOR, Session, is_ordered};
+use super::{LENIENT_EVERY, Session, is_ordered};
 use crate::event::Event;
 use crate::path::state::{Change, Condition, Unanswered};
 use crate::time::Instant;
@@ -114,9 +114,11 @@ impl Session {
 
     /// Long queues are borne for a while after a WAN was lost; not again at once where one comes and goes.
     fn be_lenient(&mut self, now: Instant) {
-        if now >= self.lenient_again {
-            self.lenient_until = now + LENIENT_FOR;
-            self.lenient_again = now + LENIENT_EVERY;
+        if self
+            .lenient_since
+            .is_none_or(|since| now.since(since) >= LENIENT_EVERY)
+        {
+            self.lenient_since = Some(now);
         }
     }
 
