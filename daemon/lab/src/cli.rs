@@ -87,8 +87,9 @@ enum Command {
     },
 }
 
+/// How runs differ from what their scenarios say, and whose programs take part.
 #[derive(Args)]
-struct Options {
+struct RunOptions {
     /// Length of each run in seconds, instead of the scenario's.
     #[arg(long, value_parser = seconds)]
     seconds: Option<f64>,
@@ -102,18 +103,40 @@ struct Options {
     /// Chance of the links: the same seed loses the same frames of the same traffic.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write all figures as JSON; `-` is stdout, instead of the table.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write plots (SVG) into this folder.
-    #[arg(long, value_name = "FOLDER")]
-    plot: Option<PathBuf>,
     /// The sennit program; without this option the one beside this program.
     #[arg(long, value_name = "FILE", env = "SENNIT")]
     sennit: Option<PathBuf>,
     /// A current build of wireguard-go, for the contestant wireguard-go-current.
     #[arg(long, value_name = "FILE", env = "WIREGUARD_GO")]
     wireguard_go: Option<PathBuf>,
+}
+
+impl RunOptions {
+    fn resolved(self) -> Result<(Wishes, Tools)> {
+        let tools = Tools {
+            sennit: find_program(self.sennit)?,
+            wireguard_go: self.wireguard_go,
+        };
+        let wishes = Wishes {
+            seconds: self.seconds,
+            repeat: self.repeat,
+            contestants: self.contestants,
+            seed: self.seed,
+        };
+        Ok((wishes, tools))
+    }
+}
+
+#[derive(Args)]
+struct Options {
+    #[command(flatten)]
+    runs: RunOptions,
+    /// Write all figures as JSON; `-` is stdout, instead of the table.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write plots (SVG) into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    plot: Option<PathBuf>,
     /// Also print the conditions of each run.
     #[arg(long, short)]
     verbose: bool,
@@ -140,25 +163,8 @@ struct BenchOptions {
     /// `<!-- report: end -->`.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
-    /// Length of each run in seconds, instead of the scenario's.
-    #[arg(long, value_parser = seconds)]
-    seconds: Option<f64>,
-    /// Runs of each contestant, instead of the scenario's.
-    #[arg(long)]
-    repeat: Option<u32>,
-    /// Who takes part, separated by commas: direct, mptcp, aggligator, wireguard-go,
-    /// wireguard-go-current, shovel, sennit.
-    #[arg(long, value_delimiter = ',', value_parser = contestant)]
-    contestants: Option<Vec<Kind>>,
-    /// Chance of the links: the same seed loses the same frames of the same traffic.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// The sennit program; without this option the one beside this program.
-    #[arg(long, value_name = "FILE", env = "SENNIT")]
-    sennit: Option<PathBuf>,
-    /// A current build of wireguard-go, for the contestant wireguard-go-current.
-    #[arg(long, value_name = "FILE", env = "WIREGUARD_GO")]
-    wireguard_go: Option<PathBuf>,
+    #[command(flatten)]
+    runs: RunOptions,
 }
 
 fn contestant(name: &str) -> Result<Kind, String> {
@@ -335,16 +341,7 @@ fn traces(folder: Option<&Path>) -> Result<Exit> {
 
 fn run(scenarios: Vec<Scenario>, options: Options) -> Result<Exit> {
     namespace::clean(false);
-    let tools = Tools {
-        sennit: find_program(options.sennit)?,
-        wireguard_go: options.wireguard_go,
-    };
-    let wishes = Wishes {
-        seconds: options.seconds,
-        repeat: options.repeat,
-        contestants: options.contestants,
-        seed: options.seed,
-    };
+    let (wishes, tools) = options.runs.resolved()?;
     let json_on_stdout = options.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
     let mut reports: Vec<ScenarioReport> = Vec::new();
     for scenario in scenarios {
@@ -385,18 +382,10 @@ fn run(scenarios: Vec<Scenario>, options: Options) -> Result<Exit> {
 
 fn bench(options: BenchOptions) -> Result<Exit> {
     namespace::clean(false);
-    let tools = Tools {
-        sennit: find_program(options.sennit)?,
-        wireguard_go: options.wireguard_go,
-    };
+    let (wishes, tools) = options.runs.resolved()?;
     let plan = bench::Plan {
         scenarios: bench::scenarios(&options.only)?,
-        wishes: Wishes {
-            seconds: options.seconds,
-            repeat: options.repeat,
-            contestants: options.contestants,
-            seed: options.seed,
-        },
+        wishes,
         quick: options.quick,
         resume: options.resume,
         folder: options.folder,

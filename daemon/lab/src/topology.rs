@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::emulator::{LinkPlan, Port};
 use crate::link::Shape;
 use crate::namespace::Namespace;
+use crate::scenario::Scenario;
 use crate::sys::ethtool;
 use crate::{Error, Result};
 
@@ -49,6 +50,21 @@ pub struct Plan {
     pub neighbours: Vec<usize>,
     /// Without emulator: the client's WAN interfaces end at the server, with all offloads.
     pub bare: bool,
+}
+
+impl Plan {
+    /// The links of a scenario, with these neighbours.
+    pub fn of(scenario: &Scenario, neighbours: Vec<usize>) -> Self {
+        Self {
+            wans: scenario
+                .links
+                .iter()
+                .map(|link| (link.up.clone(), link.down.clone()))
+                .collect(),
+            neighbours,
+            bare: scenario.bare,
+        }
+    }
 }
 
 /// The network, removed when this value is dropped.

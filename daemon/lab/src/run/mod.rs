@@ -101,15 +101,7 @@ pub fn run(settings: &Settings<'_>, watch: &mut Watch<'_>) -> Result<Vec<Outcome
     if let Some(wanted) = &scenario.crowd {
         return crowd::run(settings, wanted).map(|outcome| vec![outcome]);
     }
-    let topology = Topology::new(Plan {
-        wans: scenario
-            .links
-            .iter()
-            .map(|link| (link.up.clone(), link.down.clone()))
-            .collect(),
-        neighbours: scenario.neighbours(),
-        bare: scenario.bare,
-    })?;
+    let topology = Topology::new(Plan::of(scenario, scenario.neighbours()))?;
     let emulator = Emulator::start(topology.links(), seed)?;
     let mut started = kind.start(&topology, scenario, variant, tools)?;
     let start = clock::now() + Nanos::from_millis(200.0) + Nanos::from_secs(scenario.settle);

@@ -50,15 +50,7 @@ pub(super) fn run(settings: &Settings<'_>, crowd: &Crowd) -> Result<Outcome> {
         ..
     } = *settings;
     let clients = variant.flows;
-    let topology = Topology::new(Plan {
-        wans: scenario
-            .links
-            .iter()
-            .map(|link| (link.up.clone(), link.down.clone()))
-            .collect(),
-        neighbours: Vec::new(),
-        bare: scenario.bare,
-    })?;
+    let topology = Topology::new(Plan::of(scenario, Vec::new()))?;
     for wan in 0..scenario.links.len() {
         let commands: Vec<String> = (0..clients.min(ADDRESSES))
             .map(|number| {
