@@ -3,53 +3,22 @@
 //! Needs the miniature (`cargo run --release -p ci -- miniature`), QEMU and EFI firmware. Images that are not built yet,
 //! or are out of date, are built first.
 
-use std::process::{Command, Output};
+mod emulated;
 
 use camino::Utf8Path;
-use serde_json::Value;
+use emulated::{NO_MINIATURE, TIMEOUT_SECONDS, build, builder, event, has_miniature};
 
 /// A PC image for EFI, and the board's image that most people flash.
 const DEVICES: [&str; 2] = ["pc", "rpi4"];
 
-/// Emulated machines are slow, and slower still where other tests run beside them.
-const TIMEOUT_SECONDS: &str = "600";
-
-fn builder(arguments: &[&str]) -> Output {
-    let project = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    Command::new(env!("CARGO_BIN_EXE_builder"))
-        .arg("--project")
-        .arg(project)
-        .args(arguments)
-        .output()
-        .expect("the builder starts")
-}
-
-fn event(output: &Output, kind: &str) -> Value {
-    let said = String::from_utf8_lossy(&output.stdout);
-    let events = said
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("one JSON object a line"));
-    let mut found = events.filter(|event| event["event"] == kind);
-    found
-        .next()
-        .unwrap_or_else(|| panic!("no `{kind}` event in:\n{said}"))
-}
-
 #[test]
 fn images_of_the_miniature_boot_and_run_the_daemon() {
-    let site = Utf8Path::new(env!("CARGO_MANIFEST_DIR")).join("../sources/miniature/site");
-    if !site.is_dir() {
-        eprintln!("skipped: no miniature here (cargo run --release -p ci -- miniature)");
+    if !has_miniature() {
+        eprintln!("{NO_MINIATURE}");
         return;
     }
     for device in DEVICES {
-        let built = builder(&["build", "--device", device, "--source", "miniature"]);
-        assert!(
-            built.status.success(),
-            "{}",
-            String::from_utf8_lossy(&built.stderr)
-        );
-
+        build(device);
         let arguments = [
             "boot",
             device,
