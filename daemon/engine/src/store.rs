@@ -213,6 +213,15 @@ impl Store {
         self.repairs.push_back((id, Repair::Suspicion));
     }
 
+    /// A copy was sent where it may get lost: queues another one, behind everything that has none yet.
+    pub(crate) fn copy_again(&mut self, id: PieceId) {
+        let Some(entry) = self.entry(id) else { return };
+        if !entry.acknowledged && !entry.queued && entry.in_flight == 2 {
+            entry.queued = true;
+            self.repairs.push_back((id, Repair::Suspicion));
+        }
+    }
+
     /// Takes the next repair that `wan` may send: one that has not been on it, unless `any` (no other WAN is there) or
     /// the others did not come to it. Only the first few of the queue are looked at, so that one call stays cheap.
     pub(crate) fn next_repair(&mut self, now: Instant, wan: WanId, any: bool) -> Option<RepairPiece> {
@@ -429,6 +438,24 @@ mod tests {
             store.next_repair(Instant::ZERO, A, false).is_some(),
             "A lost it before, and is another WAN than B"
         );
+    }
+
+    #[test]
+    fn a_copy_on_a_lossy_wan_may_have_another_on_a_third_one() {
+        let mut store = Store::default();
+        let id = sent_on(&mut store, A);
+        store.copy_again(id);
+        assert!(!store.has_repairs(), "there is no copy yet");
+        store.suspect(id);
+        assert!(store.next_repair(Instant::ZERO, B, false).is_some());
+        store.sent(id, B);
+        store.copy_again(id);
+        assert!(store.next_repair(Instant::ZERO, B, false).is_none());
+        let repair = store.next_repair(Instant::ZERO, WanId(2), false);
+        assert_eq!(repair.map(|repair| repair.why), Some(Repair::Suspicion));
+        store.sent(id, WanId(2));
+        store.copy_again(id);
+        assert!(!store.has_repairs(), "three are enough");
     }
 
     #[test]

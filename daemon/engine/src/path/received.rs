@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::reordering::PACKETS;
 use super::way_back::AckPolicy;
 use crate::ids::PathId;
 use crate::time::Instant;
@@ -14,6 +15,7 @@ const MOST_RANGES: usize = 64;
 const MOST_HOLES: usize = 32;
 /// How long a hole is news.
 const RECENT: Duration = Duration::from_millis(150);
+
 #[derive(Clone, Copy, Debug)]
 struct Hole {
     start: u64,
@@ -35,6 +37,7 @@ pub struct Received {
     waiting: u32,
     waiting_since: Instant,
     at_once: bool,
+    gap_news: bool,
     acked_at: Option<Instant>,
     last_heard: Option<Instant>,
     /// Mean and mean deviation of the time between arrivals, nanoseconds.
@@ -55,6 +58,7 @@ impl Received {
             waiting: 0,
             waiting_since: Instant::ZERO,
             at_once: false,
+            gap_news: false,
             acked_at: None,
             last_heard: None,
             spacing: 0,
@@ -75,10 +79,14 @@ impl Received {
             Some(largest) if number > largest + 1 => {
                 self.largest_at = now;
                 self.note_hole(now, largest + 1, number - 1);
-                self.at_once |= ack_eliciting;
+                self.gap_news |= ack_eliciting;
             }
-            _ => self.largest_at = now,
+            _ => {
+                self.largest_at = now;
+                self.gap_news |= ack_eliciting && self.proves_loss(number);
+            }
         }
+        self.at_once |= self.gap_news;
         self.at_once |= ce;
         if ack_eliciting {
             if self.waiting == 0 {
@@ -87,6 +95,12 @@ impl Received {
             self.waiting += 1;
         }
         true
+    }
+
+    /// True once after a packet arrived that shows that others are missing, and again after the one that proves to the
+    /// peer that they are lost: both are worth telling at once (draft-ietf-quic-ack-frequency, "reordering threshold").
+    pub fn take_gap_news(&mut self) -> bool {
+        std::mem::take(&mut self.gap_news)
     }
 
     /// How often to acknowledge from now on: after this many datagrams or this time, whichever is first.
@@ -249,6 +263,14 @@ impl Received {
         });
     }
 
+    /// With this one as many came after a hole as tell the peer that what is missing is lost.
+    fn proves_loss(&self, number: u64) -> bool {
+        let newest = self.holes.iter().rev().take(PACKETS as usize);
+        newest
+            .into_iter()
+            .any(|hole| hole.missing > 0 && hole.end + PACKETS == number)
+    }
+
     fn fill(&mut self, number: u64) {
         for hole in self.holes.iter_mut().rev() {
             if hole.start <= number {
@@ -314,6 +336,19 @@ mod tests {
         );
         received.record(ms(30), 4, true, false);
         assert!(received.ack_deadline().unwrap() <= ms(30));
+    }
+
+    #[test]
+    fn a_hole_is_news_when_it_opens_and_when_it_is_proved() {
+        let mut received = Received::new(PathId(0));
+        let mut news = |number| {
+            received.record(ms(number), number, true, false);
+            received.take_gap_news()
+        };
+        let told = [0, 1, 3, 4, 5, 6].map(&mut news);
+        assert_eq!(told, [false, false, true, false, true, false], "2 is missing");
+        let told = [8, 7, 9, 10, 11].map(&mut news);
+        assert_eq!(told, [true, false, false, false, false], "7 was merely late");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::rtt::{GRANULARITY, RttEstimator};
 use crate::time::Instant;
 
 /// Later packets that prove a loss on a path that keeps its order.
-const PACKETS: u64 = 3;
+pub(super) const PACKETS: u64 = 3;
 /// A step wider is forgotten after this many round trips with losses that were real.
 const RECOVERIES: u32 = 16;
 const WIDEST: u32 = 8;

@@ -45,7 +45,7 @@ const HINT_EVERY: Duration = Duration::from_millis(20);
 /// does not heed it would fill seconds.
 const LONGEST_QUEUE: Duration = Duration::from_millis(600);
 /// But no fewer and no more bytes than these.
-const QUEUE_BYTES: (u64, u64) = (512 << 10, 16 << 20);
+const QUEUE_BYTES: (u64, u64) = (512 << 10, 8 << 20);
 
 /// What a sender inside takes its window back to after a loss is 0.7 of what it was (CUBIC, RFC 9438): with a queue of
 /// this share of what is on its way, the paths stay busy nevertheless.

@@ -83,6 +83,8 @@ pub(super) struct Path {
     pub(super) gap_news: bool,
     /// What its way back carries, as far as acknowledgements show.
     pub(super) way_back: WayBack,
+    /// The share of packets that were lost here lately.
+    pub(super) loss: f64,
     /// Something sent here was acknowledged since the last look.
     pub(super) delay_news: bool,
     /// Datagrams with nothing but an acknowledgement since one that wanted an answer.
@@ -114,6 +116,10 @@ pub(super) const GATHER: u64 = 600;
 const LONGEST_GATHERING: Duration = Duration::from_millis(5);
 /// A path that was left because of a longer queue is asked whether it is still there.
 const LEFT_FOR_QUEUE: Duration = Duration::from_millis(5);
+/// Packets over which losses are averaged: a second of a link of 15 Mbit/s.
+const LOSS_WINDOW: f64 = 1024.0;
+/// A path that loses less is relied on.
+const LOSSY: f64 = 0.001;
 /// Nanoseconds of queue that are believed without having been measured.
 const LONGEST_PREDICTED_QUEUE: i64 = 100_000_000;
 
@@ -156,6 +162,7 @@ impl Path {
             closed: false,
             gap_news: false,
             way_back: WayBack::default(),
+            loss: 0.0,
             delay_news: false,
             unanswerable: 0,
             data_sent: Instant::ZERO,
@@ -241,6 +248,16 @@ impl Path {
             .saturating_sub(least.as_nanos() as i64)
             .clamp(0, LONGEST_PREDICTED_QUEUE);
         measured.max(base.saturating_add(queue))
+    }
+
+    /// Notes that a packet arrived, or was lost.
+    pub(super) fn note_fate(&mut self, lost: bool) {
+        self.loss += (f64::from(u8::from(lost)) - self.loss) / LOSS_WINDOW;
+    }
+
+    /// Loses so much that what is urgent should not rely on it.
+    pub(super) fn is_lossy(&self) -> bool {
+        self.loss > LOSSY
     }
 
     /// On a narrow path little that waits goes out together: before this, datagrams would be mostly headers, and of many

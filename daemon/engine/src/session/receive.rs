@@ -73,9 +73,9 @@ impl Session {
         match self.handle_frames(now, index, network, &plaintext) {
             Some(ack_eliciting) => {
                 let path = &mut self.paths[index];
-                path.gap_news |= ack_eliciting && number > path.replay.expected();
                 path.replay.mark(number);
                 path.received.record(now, number, ack_eliciting, ce);
+                path.gap_news |= path.received.take_gap_news();
                 true
             }
             // Something in it could not be understood yet: the sender shall believe it lost, and send it again.
@@ -252,6 +252,7 @@ impl Session {
             self.paths[of].received.on_ack_of_ack(largest);
         }
         let path = &mut self.paths[index];
+        path.note_fate(false);
         if let Some(size) = packet.contents.probe {
             path.mtu.on_probe_acked(now, size);
         } else {
@@ -279,6 +280,7 @@ impl Session {
                 // A probe that is too large is no sign of congestion.
                 path.mtu.on_probe_lost(now, size);
             } else {
+                path.note_fate(true);
                 bytes += u64::from(packet.bytes);
                 let payload = packet.bytes as usize - path.outer_overhead();
                 path.mtu.on_lost(now, packet.sent, payload, path.rtt.smoothed());

@@ -10,6 +10,8 @@ use crate::path::state::{Change, Condition, Unanswered};
 use crate::time::Instant;
 use crate::wire::frame::{self, HoldHint};
 
+/// A suspicion that passes within this time was a false alarm.
+const VAIN: Duration = Duration::from_millis(150);
 /// How often what lies idle is looked for; done when something else is due, so that it wakes nobody.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
 /// Added to the measured skew: what the operating systems on both ends add.
@@ -143,7 +145,14 @@ impl Session {
                 path.congestion.on_idle_restart(now);
                 path.challenge = None;
             }
-            Condition::Probing | Condition::Active => {}
+            Condition::Active => {
+                let suspected = path.state.since();
+                if change.from == Condition::Suspect && now.since(suspected) < VAIN {
+                    // Nothing was lost: a death that follows finds the queues as lenient as ever.
+                    self.lenient_since = self.lenient_since.filter(|since| *since < suspected);
+                }
+            }
+            Condition::Probing => {}
         }
         let path = &self.paths[index];
         self.events.push_back(Event::PathChanged {

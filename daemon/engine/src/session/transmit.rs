@@ -297,6 +297,10 @@ impl Session {
                         // A repair was lost, too: this time it goes over two WANs.
                         self.store.suspect(repair.id);
                     }
+                    if repair.why == Repair::Suspicion && !alone && self.paths[index].is_lossy() {
+                        // If this copy got lost, the transfer would stand still for as long again.
+                        self.store.copy_again(repair.id);
+                    }
                     continue;
                 }
                 self.store.put_back(&repair);
