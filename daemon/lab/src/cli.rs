@@ -103,6 +103,9 @@ struct RunOptions {
     /// Chance of the links: the same seed loses the same frames of the same traffic.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Times that a run is done again if it was not valid because the machine was disturbed.
+    #[arg(long, default_value_t = 2)]
+    again: u32,
     /// The sennit program; without this option the one beside this program.
     #[arg(long, value_name = "FILE", env = "SENNIT")]
     sennit: Option<PathBuf>,
@@ -122,6 +125,7 @@ impl RunOptions {
             repeat: self.repeat,
             contestants: self.contestants,
             seed: self.seed,
+            again: self.again,
         };
         Ok((wishes, tools))
     }
@@ -283,6 +287,7 @@ fn live(seconds: f64, contestant: Kind, sennit: Option<PathBuf>) -> Result<Exit>
     Printer.data(&live::introduction(&live, contestant));
     let wishes = Wishes {
         seed: 1,
+        again: 2,
         ..Wishes::default()
     };
     let done = series(live, &wishes, &tools, &mut |_| {}, &mut |moment| {

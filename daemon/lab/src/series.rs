@@ -24,6 +24,8 @@ pub struct Wishes {
     pub contestants: Option<Vec<Kind>>,
     /// Chance of the links.
     pub seed: u64,
+    /// Times that a run that was not valid is done again.
+    pub again: u32,
 }
 
 impl Wishes {
@@ -104,9 +106,6 @@ impl ScenarioReport {
             .find(|entry| entry.variant == *variant && entry.contestant == contestant)
     }
 }
-
-/// Times that a run that was not valid is done again.
-const AGAIN: u32 = 2;
 
 /// A run that has its place in a series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,7 +258,7 @@ fn all_turns(
             seed: wishes.seed + u64::from(turn.repeat),
             tools,
         };
-        for again in 0..=AGAIN {
+        for again in 0..=wishes.again {
             interrupt::check()?;
             tell(Step::Run {
                 turn,
