@@ -28,7 +28,7 @@ impl FlowQueues {
             let flow = &mut self.table[slot];
             let item = flow.items.front()?;
             let mut piece = candidate(item, flow.id, 0);
-            let bytes = fitting(item, &piece, room, compressor)?;
+            let mut bytes = fitting(&mut piece, room, compressor)?;
             let bounds = Bounds {
                 target: if item.ordered {
                     self.bulk_target
@@ -48,7 +48,11 @@ impl FlowQueues {
             if drops {
                 self.statistics.marked += 1;
                 match &mut piece.kind {
-                    PieceKind::Segment(header) => header.congestion = true,
+                    PieceKind::Segment(header) => {
+                        header.congestion = true;
+                        // The mark takes its room.
+                        bytes = fitting(&mut piece, room, compressor)?;
+                    }
                     _ => {
                         self.mark_packet(slot);
                         let flow = &self.table[slot];
@@ -87,7 +91,10 @@ impl FlowQueues {
                 return None;
             }
             // What stays in front is to be whole datagrams, as near as can be told.
-            let whole = candidate(item, flow.id, 0);
+            let mut whole = candidate(item, flow.id, 0);
+            if let PieceKind::Segment(header) = &mut whole.kind {
+                header.is_last = false;
+            }
             let overhead = whole.encoded_len(compressor, true) - whole.body.len();
             let datagram = room.full.saturating_sub(overhead).max(SMALLEST_CUT);
             let start = ((depth - before) as usize).div_ceil(datagram) * datagram;
@@ -98,7 +105,7 @@ impl FlowQueues {
         }
         let item = &flow.items[index];
         let mut piece = candidate(item, flow.id, start);
-        let bytes = fitting(item, &piece, room, compressor)?;
+        let bytes = fitting(&mut piece, room, compressor)?;
         shorten(&mut piece, bytes);
         let units = piece.units;
         // What lies before stays as an item of its own.
@@ -123,7 +130,7 @@ impl FlowQueues {
         let flow = &self.table[slot];
         let item = flow.items.get(index)?;
         let mut piece = candidate(item, flow.id, 0);
-        let bytes = fitting(item, &piece, room, compressor)?;
+        let bytes = fitting(&mut piece, room, compressor)?;
         shorten(&mut piece, bytes);
         let units = piece.units;
         self.take_front(slot, index, units);
@@ -217,8 +224,15 @@ fn candidate(item: &Item, flow: FlowId, start: usize) -> Piece {
 }
 
 /// How many bytes of the piece's body fit the room; nothing if it should wait for another datagram.
-fn fitting(item: &Item, piece: &Piece, room: Room, compressor: &Compressor) -> Option<usize> {
+fn fitting(piece: &mut Piece, room: Room, compressor: &Compressor) -> Option<usize> {
     let body = piece.body.len();
+    // What is certain to be cut does not say that it ends: a byte that would be missing from every datagram, and equal
+    // ones are what a batch of segmentation offload consists of.
+    if let PieceKind::Segment(header) = &mut piece.kind
+        && body > room.left
+    {
+        header.is_last = false;
+    }
     let mut overhead = piece.encoded_len(compressor, true) - body;
     match piece.kind {
         PieceKind::Packet if overhead + body <= room.full => {
@@ -228,9 +242,7 @@ fn fitting(item: &Item, piece: &Piece, room: Room, compressor: &Compressor) -> O
             let as_fragment = DataKind::Fragment { total: 0, at: 0 };
             overhead = frame::data_overhead(piece.flow, as_fragment, false);
         }
-        // A mark that queue management may set takes a byte.
-        PieceKind::Segment(_) => overhead += usize::from(item.marks),
-        PieceKind::Fragment { .. } | PieceKind::Skip => {}
+        PieceKind::Segment(_) | PieceKind::Fragment { .. } | PieceKind::Skip => {}
     }
     let fits = room.left.checked_sub(overhead)?;
     if body <= fits {

@@ -63,6 +63,35 @@ fn flows_share_equally_whatever_the_size_of_their_packets() {
 }
 
 #[test]
+fn pieces_of_a_transfer_fill_their_datagrams_to_the_byte() {
+    for traffic_class in [0, 2] {
+        let mut queues = FlowQueues::new(1);
+        let mut compressor = Compressor::new(1);
+        let tcp = Tcp {
+            traffic_class,
+            ..segment(1, 60_000)
+        };
+        put(&mut queues, at(0), &tcp);
+        let mut sizes = Vec::new();
+        // The queue's delay ends up above its target: marks are set on the way.
+        for millisecond in 0..200 {
+            let Some(piece) = queues.next(at(millisecond * 10), ROOM, Want::Head, &compressor) else {
+                break;
+            };
+            let mut out = Vec::new();
+            piece.encode(&mut out, &mut compressor, true);
+            if !matches!(piece.kind, PieceKind::Skip) {
+                sizes.push(out.len());
+            }
+        }
+        sizes.pop();
+        assert!(sizes.iter().all(|size| *size == ROOM.left), "{sizes:?}");
+        // Who does not understand marks loses segments instead.
+        assert_eq!(queues.statistics().marked > 0, traffic_class == 2);
+    }
+}
+
+#[test]
 fn a_sparse_flow_does_not_wait_behind_a_bulk_flow() {
     let mut queues = FlowQueues::new(1);
     let compressor = Compressor::new(1);
