@@ -265,10 +265,8 @@ impl Received {
 
     /// With this one as many came after a hole as tell the peer that what is missing is lost.
     fn proves_loss(&self, number: u64) -> bool {
-        let newest = self.holes.iter().rev().take(PACKETS as usize);
-        newest
-            .into_iter()
-            .any(|hole| hole.missing > 0 && hole.end + PACKETS == number)
+        let mut newest = self.holes.iter().rev().take(PACKETS as usize);
+        newest.any(|hole| hole.missing > 0 && hole.end + PACKETS == number)
     }
 
     fn fill(&mut self, number: u64) {
