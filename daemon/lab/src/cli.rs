@@ -154,6 +154,10 @@ struct BenchOptions {
     /// Short runs, once each, with one congestion control: a first look. The report says so.
     #[arg(long)]
     quick: bool,
+    /// Scenarios at once, each in namespaces of its own. Those that the machine limits, or that look at its processor or
+    /// memory, run alone after the others. Links of up to 150 Mbit/s take a sixth of a machine of two processors: 3 there.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    jobs: u8,
     /// Go on with what the folder has; results of another program or of other settings are made anew.
     #[arg(long)]
     resume: bool,
@@ -392,6 +396,7 @@ fn bench(options: BenchOptions) -> Result<Exit> {
         scenarios: bench::scenarios(&options.only)?,
         wishes,
         quick: options.quick,
+        jobs: usize::from(options.jobs),
         resume: options.resume,
         folder: options.folder,
         markdown: options.markdown,

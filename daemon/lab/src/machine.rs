@@ -2,6 +2,7 @@
 //! took the processor.
 
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 
 use crate::namespace::Namespace;
 use crate::sys::clock;
@@ -23,7 +24,7 @@ pub struct Strain {
     pub steal: f64,
     /// Packets dropped because the kernel's backlog was full.
     pub softnet_drops: u64,
-    /// Seconds of processor time that the lab's own process took.
+    /// Seconds of processor time that the lab's own process took, for all runs at once.
     pub lab_cpu: f64,
 }
 
@@ -81,6 +82,9 @@ pub fn process(id: u32) -> Option<(f64, u64)> {
 /// allowed in the machine's own namespace, and falls back without a word when a program does not look.
 pub fn allow_congestion_controls(wanted: &[&str]) -> Result<()> {
     const FILE: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+    // Scenarios that run at once must not lose what the other has added.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let allowed = fs::read_to_string(FILE).unwrap_or_default();
     let mut list: Vec<&str> = allowed.split_whitespace().collect();
     let before = list.len();

@@ -291,6 +291,39 @@ fn a_benchmark_writes_one_report_and_is_not_done_twice() {
 }
 
 #[test]
+fn scenarios_at_once_make_one_report_in_the_order_of_its_items() {
+    let Some(_turn) = alone() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().to_str().expect("UTF-8");
+    let bench = |more: &[&str]| {
+        let only = ["bench", "--only", "policer,equal", "--quick", "--seconds", "1"];
+        let who = [
+            "--jobs",
+            "3",
+            "--contestants",
+            "direct,wireguard-go",
+            "--folder",
+            place,
+        ];
+        let output = lab(&[&only[..], &who, more].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(matches!(output.status.code(), Some(0 | 2)), "{said}");
+        said
+    };
+    let said = bench(&[]);
+    assert!(said.contains("beside"), "two run at once:\n{said}");
+    let json = std::fs::read_to_string(folder.path().join("report.json")).expect("written");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let scenarios = json["scenarios"].as_array().expect("a list");
+    let names: Vec<&str> = scenarios.iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["equal", "policer"]);
+    let report = std::fs::read_to_string(folder.path().join("report.md")).expect("written");
+    assert!(report.contains("3 scenarios at once"), "{report}");
+    // With however many at once: what is done is done.
+    assert!(bench(&["--resume"]).contains("2 of them done before; 0 runs"));
+}
+
+#[test]
 fn an_interrupted_run_takes_its_namespaces_down() {
     let Some(_turn) = alone() else { return };
     let mut child = Command::new(env!("CARGO_BIN_EXE_sennit-lab"))

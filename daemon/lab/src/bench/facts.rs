@@ -82,6 +82,12 @@ fn changed(plan: &Plan, scenarios: &[Scenario]) -> Vec<String> {
     if plan.wishes.seed != 1 {
         changed.push(format!("seed {}", plan.wishes.seed));
     }
+    if plan.jobs > 1 {
+        changed.push(format!(
+            "{} scenarios at once, but for those that the machine limits, which ran alone",
+            plan.jobs
+        ));
+    }
     if super::scenarios(&[]).is_ok_and(|all| all.len() > scenarios.len()) {
         changed.push("only a part of the scenarios".to_owned());
     }

@@ -1,9 +1,10 @@
-//! `sennit-lab bench`: all scenarios one after the other, and one folder with the report of all of them.
+//! `sennit-lab bench`: all scenarios, one after the other or some at once, and one folder with the report of all of them.
 //!
 //! **Invariant:** after every scenario the folder holds a whole report of what was done so far; an interrupted
-//! benchmark loses at most the scenario that it was in, and goes on where it ended.
+//! benchmark loses at most the scenarios that it was in, and goes on where it ended.
 
 mod facts;
+mod jobs;
 mod markdown;
 mod progress;
 mod saved;
@@ -16,11 +17,12 @@ use serde_json::json;
 use crate::contestant::{Kind, Tools};
 use crate::item::ITEMS;
 use crate::scenario::Scenario;
-use crate::series::{ScenarioReport, Step, Wishes, series};
+use crate::series::{ScenarioReport, Wishes, turns};
 use crate::verdict::Standing;
 use crate::{Error, Exit, Result, plot, report};
 
 use facts::Facts;
+use jobs::News;
 use progress::Progress;
 use saved::Key;
 use summary::Summary;
@@ -34,6 +36,8 @@ pub struct Plan {
     pub wishes: Wishes,
     /// Short runs, once each, for a first look.
     pub quick: bool,
+    /// Scenarios at once, of those that leave the machine room for others.
+    pub jobs: usize,
     /// Whether results in the folder that were made in the same way count.
     pub resume: bool,
     /// Where everything is written.
@@ -184,33 +188,46 @@ pub fn bench(plan: &Plan, tools: &Tools, tell: &mut dyn FnMut(Told)) -> Result<D
             None
         });
     }
-    let open = || scenarios.iter().zip(&reports).filter(|(_, done)| done.is_none());
-    let mut progress = Progress::new(open().map(|(scenario, _)| scenario));
+    let open: Vec<&Scenario> = scenarios
+        .iter()
+        .zip(&reports)
+        .filter_map(|(scenario, done)| done.is_none().then_some(scenario))
+        .collect();
+    let (beside, alone) = divided(&open, plan.jobs);
+    let mut progress = Progress::new(plan.jobs, &beside, &alone);
     tell(Told::Line(format!(
         "{} scenarios, {} of them done before; {} runs, about {}",
         scenarios.len(),
-        scenarios.len() - open().count(),
+        scenarios.len() - open.len(),
         progress.runs(),
         progress.left()
     )));
-    let mut interrupted = false;
-    for (number, scenario) in scenarios.iter().enumerate() {
-        if reports[number].is_some() || interrupted {
-            continue;
+    let mut hear = |scenario: &Scenario, news: News| {
+        let name = &scenario.name;
+        match news {
+            News::Begins(step, again) => {
+                progress.begin(name, again);
+                tell(Told::Progress(format!("[{}] {step}", progress.stand(name))));
+            }
+            News::Note(text) => tell(Told::Line(text)),
+            News::Done(done) => {
+                progress.end(name);
+                plot::write(&done, &plan.folder.join("plots"), plot::Which::Bond)?;
+                tell(Told::Table(report::table(&done)));
+                let all = scenarios.iter().zip(&keys).zip(&mut reports);
+                for ((_, key), place) in all.filter(|((one, _), _)| one.name == *name) {
+                    if done.stopped.is_none() {
+                        saved::write_report(&plan.folder, key, &done)?;
+                    }
+                    *place = Some((*done).clone());
+                }
+                write_report(plan, &facts, &scenarios, &reports)?;
+            }
         }
-        let done = one(scenario, plan, tools, &mut progress, tell);
-        interrupted = done
-            .stopped
-            .as_ref()
-            .is_some_and(|why| why.exit() == Exit::Interrupted);
-        plot::write(&done, &plan.folder.join("plots"), plot::Which::Bond)?;
-        if done.stopped.is_none() {
-            saved::write_report(&plan.folder, &keys[number], &done)?;
-        }
-        tell(Told::Table(report::table(&done)));
-        reports[number] = Some(done);
-        write_report(plan, &facts, &scenarios, &reports)?;
-    }
+        Ok(())
+    };
+    let interrupted = jobs::run(&beside, plan.jobs, plan, tools, &mut hear)?
+        || jobs::run(&alone, 1, plan, tools, &mut hear)?;
     write_report(plan, &facts, &scenarios, &reports)?;
     let reports: Vec<ScenarioReport> = reports.into_iter().flatten().collect();
     let summary = Summary::new(&scenarios, &reports);
@@ -222,37 +239,19 @@ pub fn bench(plan: &Plan, tools: &Tools, tell: &mut dyn FnMut(Told)) -> Result<D
     Ok(Done { reports, interrupted })
 }
 
-fn one(
-    scenario: &Scenario,
-    plan: &Plan,
-    tools: &Tools,
-    progress: &mut Progress,
-    tell: &mut dyn FnMut(Told),
-) -> ScenarioReport {
-    let mut turns = 0;
-    let done = series(
-        scenario.clone(),
-        &plan.wishes,
-        tools,
-        &mut |step| {
-            match step {
-                Step::Run { again: 0, .. } => {
-                    turns += 1;
-                    progress.begin(progress::length(scenario));
-                }
-                Step::Run { .. } => progress.again(progress::length(scenario)),
-                Step::NotValid(_) | Step::Absent(_) => {
-                    tell(Told::Line(step.to_string()));
-                    return;
-                }
-            }
-            tell(Told::Progress(format!("[{}] {step}", progress.stand())));
-        },
-        &mut |_| {},
-    );
-    // Turns of who cannot take part are not waited for.
-    progress.skip(scenario, turns);
-    done
+/// Which scenarios run beside others, in the order in which they begin, and which run alone after them.
+fn divided<'a>(open: &[&'a Scenario], jobs: usize) -> (Vec<&'a Scenario>, Vec<&'a Scenario>) {
+    if jobs <= 1 {
+        return (Vec::new(), open.to_vec());
+    }
+    let (alone, mut beside): (Vec<_>, Vec<_>) = open
+        .iter()
+        .copied()
+        .partition(|scenario| scenario.wants_the_machine());
+    // The longest first, so that at the end no long one runs by itself.
+    let seconds = |scenario: &Scenario| turns(scenario).len() as f64 * (scenario.settle + scenario.seconds);
+    beside.sort_by(|a, b| f64::total_cmp(&seconds(b), &seconds(a)));
+    (beside, alone)
 }
 
 /// Writes the report of all that is there.
@@ -370,6 +369,37 @@ mod tests {
         assert!(names(&[]).len() > 30);
         let error = scenarios(&["equall".to_owned()]).expect_err("a typing error");
         assert!(error.to_string().contains("equall"));
+    }
+
+    #[test]
+    fn what_the_machine_limits_runs_alone() {
+        let all = scenarios(&[]).expect("they parse");
+        let open: Vec<&Scenario> = all.iter().collect();
+        let (beside, alone) = divided(&open, 3);
+        let alone: Vec<&str> = alone.iter().map(|scenario| scenario.name.as_str()).collect();
+        let wanted = [
+            "raw",
+            "raw-two",
+            "raw-lan",
+            "raw-small",
+            "idle",
+            "full-load",
+            "many-clients",
+            "many-clients-contend",
+            "many-clients-attacked",
+        ];
+        assert_eq!(alone, wanted);
+        assert_eq!(beside.len() + alone.len(), all.len());
+        let length = |scenario: &Scenario| turns(scenario).len() as f64 * scenario.seconds;
+        assert!(length(beside[0]) > length(beside[beside.len() - 1]));
+        let (beside, one_by_one) = divided(&open, 1);
+        assert!(beside.is_empty(), "one at a time, and in the report's order");
+        assert!(
+            one_by_one
+                .iter()
+                .map(|one| &one.name)
+                .eq(all.iter().map(|one| &one.name))
+        );
     }
 
     #[test]

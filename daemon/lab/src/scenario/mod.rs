@@ -304,6 +304,22 @@ impl Scenario {
         rates.sum::<f64>() / 1e6
     }
 
+    /// Whether the machine and not its links limits what is seen, or its processor or memory is what is looked at: such
+    /// a scenario cannot be measured beside another one.
+    pub fn wants_the_machine(&self) -> bool {
+        /// Emulated rates below take a sixth of a small machine, in Mbit/s.
+        const MOST: f64 = 160.0;
+        let fast = [Way::Up, Way::Down]
+            .iter()
+            .any(|way| self.capacity_against(*way) > MOST);
+        let of_the_machine = |goal: &Goal| {
+            ["cpu", "memory", "bond.instructions"]
+                .iter()
+                .any(|start| goal.measure.starts_with(start))
+        };
+        self.bare || fast || self.crowd.is_some() || self.goals.iter().any(of_the_machine)
+    }
+
     /// WANs with neighbours on them.
     pub fn neighbours(&self) -> Vec<usize> {
         let hosts = self
