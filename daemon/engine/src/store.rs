@@ -71,11 +71,49 @@ struct Entry {
     lost_at: Instant,
 }
 
+impl Entry {
+    /// Somebody waits for it by itself, and not for what comes before it.
+    fn is_urgent(&self) -> bool {
+        self.piece.as_ref().is_some_and(|piece| !piece.ordered)
+    }
+}
+
+/// What may be copied on a mere doubt: a hundredth of what is sent, and so much at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DoubtBudget {
+    /// Hundredths of bytes.
+    left: u64,
+}
+
+impl Default for DoubtBudget {
+    fn default() -> Self {
+        Self { left: Self::MOST }
+    }
+}
+
+impl DoubtBudget {
+    const SHARE: u64 = 100;
+    const MOST: u64 = Self::SHARE * (16 << 10);
+
+    /// So many bytes were sent.
+    pub(crate) fn earn(&mut self, bytes: u64) {
+        self.left = (self.left + bytes).min(Self::MOST);
+    }
+
+    fn spend(&mut self, bytes: u64) -> bool {
+        let rest = self.left.checked_sub(Self::SHARE * bytes);
+        self.left = rest.unwrap_or(self.left);
+        rest.is_some()
+    }
+}
+
 /// The store of unacknowledged pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     entries: Vec<Entry>,
     free: Vec<u32>,
+    /// What waits to be sent again: what somebody waits for by itself, and what counts only behind what comes before it.
+    urgent: VecDeque<(PieceId, Repair)>,
     repairs: VecDeque<(PieceId, Repair)>,
     /// Pieces that wait for an acknowledgement or a repair.
     pieces: usize,
@@ -196,9 +234,18 @@ impl Store {
             entry.wans.insert(wan);
             // If a copy waits to be sent, it is a repair from now on.
             if !entry.queued {
-                entry.queued = true;
-                self.repairs.push_back((id, Repair::Lost));
+                self.queue(id, Repair::Lost);
             }
+        }
+    }
+
+    fn queue(&mut self, id: PieceId, why: Repair) {
+        let Some(entry) = self.entry(id) else { return };
+        entry.queued = true;
+        if entry.is_urgent() {
+            self.urgent.push_back((id, why));
+        } else {
+            self.repairs.push_back((id, why));
         }
     }
 
@@ -209,33 +256,62 @@ impl Store {
             return;
         }
         entry.copied = true;
-        entry.queued = true;
-        self.repairs.push_back((id, Repair::Suspicion));
+        self.queue(id, Repair::Suspicion);
+    }
+
+    /// The same on a mere doubt: only if somebody waits for the piece, and out of `budget`, in bytes.
+    pub(crate) fn copy_if_urgent(&mut self, id: PieceId, budget: &mut DoubtBudget) {
+        let urgent = self.entry(id).filter(|entry| entry.is_urgent());
+        let size = urgent.and_then(|entry| entry.piece.as_ref().map(|piece| piece.body.len()));
+        if size.is_some_and(|size| budget.spend(size as u64)) {
+            self.suspect(id);
+        }
     }
 
     /// A copy was sent where it may get lost: queues another one, behind everything that has none yet.
     pub(crate) fn copy_again(&mut self, id: PieceId) {
         let Some(entry) = self.entry(id) else { return };
         if !entry.acknowledged && !entry.queued && entry.in_flight == 2 {
-            entry.queued = true;
-            self.repairs.push_back((id, Repair::Suspicion));
+            self.queue(id, Repair::Suspicion);
         }
     }
 
     /// Takes the next repair that `wan` may send: one that has not been on it, unless `any` (no other WAN is there) or
-    /// the others did not come to it. Only the first few of the queue are looked at, so that one call stays cheap.
+    /// the others did not come to it.
     pub(crate) fn next_repair(&mut self, now: Instant, wan: WanId, any: bool) -> Option<RepairPiece> {
+        let mut queue = std::mem::take(&mut self.repairs);
+        let repair = self.next_in(&mut queue, now, wan, any);
+        self.repairs = queue;
+        repair
+    }
+
+    /// The same of those that somebody waits for.
+    pub(crate) fn next_urgent(&mut self, now: Instant, wan: WanId, any: bool) -> Option<RepairPiece> {
+        let mut queue = std::mem::take(&mut self.urgent);
+        let repair = self.next_in(&mut queue, now, wan, any);
+        self.urgent = queue;
+        repair
+    }
+
+    /// Only the first few of the queue are looked at, so that one call stays cheap.
+    fn next_in(
+        &mut self,
+        queue: &mut VecDeque<(PieceId, Repair)>,
+        now: Instant,
+        wan: WanId,
+        any: bool,
+    ) -> Option<RepairPiece> {
         const LOOK_AHEAD: usize = 64;
         let mut index = 0;
-        while index < self.repairs.len().min(LOOK_AHEAD) {
-            let (id, why) = self.repairs[index];
+        while index < queue.len().min(LOOK_AHEAD) {
+            let (id, why) = queue[index];
             let Some(entry) = self
                 .entries
                 .get_mut(id.index as usize)
                 .filter(|entry| entry.generation == id.generation && !entry.acknowledged)
             else {
                 // Acknowledged late, while it waited.
-                self.repairs.remove(index);
+                queue.remove(index);
                 if let Some(entry) = self.entry(id) {
                     entry.queued = false;
                     self.release_if_done(id);
@@ -244,7 +320,7 @@ impl Store {
             };
             let why = if entry.in_flight == 0 { Repair::Lost } else { why };
             if why == Repair::Lost && now.since(entry.first_sent) > STALE && self.abandon(id) {
-                self.repairs.remove(index);
+                queue.remove(index);
                 continue;
             }
             let entry = &mut self.entries[id.index as usize];
@@ -258,7 +334,7 @@ impl Store {
                         why,
                         losses: entry.losses,
                     };
-                    self.repairs.remove(index);
+                    queue.remove(index);
                     return Some(repair);
                 }
                 _ => index += 1,
@@ -301,7 +377,11 @@ impl Store {
     pub(crate) fn put_back(&mut self, repair: &RepairPiece) {
         if let Some(entry) = self.entry(repair.id) {
             entry.queued = true;
-            self.repairs.push_front((repair.id, repair.why));
+            if entry.is_urgent() {
+                self.urgent.push_front((repair.id, repair.why));
+            } else {
+                self.repairs.push_front((repair.id, repair.why));
+            }
         }
     }
 
@@ -320,7 +400,7 @@ impl Store {
 
     /// True while something waits to be sent again.
     pub(crate) fn has_repairs(&self) -> bool {
-        !self.repairs.is_empty()
+        !self.repairs.is_empty() || !self.urgent.is_empty()
     }
 
     /// Pieces and bytes that are kept.
@@ -342,161 +422,5 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::ids::FlowId;
-    use crate::inner::PieceKind;
-
-    const A: WanId = WanId(0);
-    const B: WanId = WanId(1);
-
-    fn piece() -> Piece {
-        Piece {
-            flow: FlowId(1),
-            ordered: true,
-            offset: 0,
-            units: 4,
-            kind: PieceKind::Packet,
-            body: Bytes::from_static(b"abcd"),
-        }
-    }
-
-    fn sent_on(store: &mut Store, wan: WanId) -> PieceId {
-        let id = store.insert(piece(), Instant::ZERO);
-        store.sent(id, wan);
-        id
-    }
-
-    #[test]
-    fn an_acknowledged_piece_leaves() {
-        let mut store = Store::default();
-        let id = sent_on(&mut store, A);
-        assert_eq!(store.held(), (1, 4));
-        assert!(store.acknowledged(id));
-        assert_eq!(store.held(), (0, 0));
-        assert!(!store.acknowledged(id), "a second acknowledgement hits nothing");
-    }
-
-    #[test]
-    fn a_lost_piece_is_repaired_on_another_wan() {
-        let mut store = Store::default();
-        let id = sent_on(&mut store, A);
-        store.lost(Instant::ZERO, id, A);
-        assert!(store.next_repair(Instant::ZERO, A, false).is_none());
-        let repair = store.next_repair(Instant::ZERO, B, false).expect("B may repair");
-        assert_eq!((repair.id, repair.why, repair.losses), (id, Repair::Lost, 1));
-        store.sent(id, B);
-        store.acknowledged(id);
-        assert_eq!(store.held(), (0, 0));
-    }
-
-    #[test]
-    fn the_wan_that_lost_a_piece_repairs_it_if_the_others_do_not() {
-        let mut store = Store::default();
-        let id = sent_on(&mut store, A);
-        store.lost(Instant::ZERO, id, A);
-        let later = Instant::from_millis(11);
-        assert!(store.next_repair(later, A, false).is_some());
-    }
-
-    #[test]
-    fn a_copy_that_waits_while_the_last_packet_is_lost_becomes_a_repair() {
-        let mut store = Store::default();
-        let id = sent_on(&mut store, A);
-        store.suspect(id);
-        store.lost(Instant::ZERO, id, A);
-        let later = Instant::from_millis(11);
-        let repair = store.next_repair(later, A, false).expect("a repair");
-        assert_eq!(repair.why, Repair::Lost);
-        assert!(store.next_repair(later, B, false).is_none());
-    }
-
-    #[test]
-    fn what_is_too_old_is_announced_as_dropped() {
-        let mut store = Store::default();
-        let id = sent_on(&mut store, A);
-        store.lost(Instant::from_millis(2500), id, A);
-        let repair = store
-            .next_repair(Instant::from_millis(2500), B, false)
-            .expect("a skip");
-        assert!(matches!(repair.piece.kind, PieceKind::Skip));
-        assert_eq!((store.abandoned(), store.held()), (1, (1, 0)));
-    }
-
-    #[test]
-    fn a_piece_is_not_repaired_while_a_copy_is_in_flight() {
-        let mut store = Store::default();
-        let id = sent_on(&mut store, A);
-        store.sent(id, B);
-        store.lost(Instant::ZERO, id, A);
-        assert!(!store.has_repairs());
-        store.lost(Instant::ZERO, id, B);
-        assert!(store.next_repair(Instant::ZERO, B, false).is_none());
-        assert!(
-            store.next_repair(Instant::ZERO, A, false).is_some(),
-            "A lost it before, and is another WAN than B"
-        );
-    }
-
-    #[test]
-    fn a_copy_on_a_lossy_wan_may_have_another_on_a_third_one() {
-        let mut store = Store::default();
-        let id = sent_on(&mut store, A);
-        store.copy_again(id);
-        assert!(!store.has_repairs(), "there is no copy yet");
-        store.suspect(id);
-        assert!(store.next_repair(Instant::ZERO, B, false).is_some());
-        store.sent(id, B);
-        store.copy_again(id);
-        assert!(store.next_repair(Instant::ZERO, B, false).is_none());
-        let repair = store.next_repair(Instant::ZERO, WanId(2), false);
-        assert_eq!(repair.map(|repair| repair.why), Some(Repair::Suspicion));
-        store.sent(id, WanId(2));
-        store.copy_again(id);
-        assert!(!store.has_repairs(), "three are enough");
-    }
-
-    #[test]
-    fn a_suspected_piece_is_copied_once() {
-        let mut store = Store::default();
-        let id = sent_on(&mut store, A);
-        store.suspect(id);
-        store.suspect(id);
-        assert_eq!(
-            store
-                .next_repair(Instant::ZERO, B, false)
-                .map(|repair| repair.why),
-            Some(Repair::Suspicion)
-        );
-        store.sent(id, B);
-        assert!(store.next_repair(Instant::ZERO, B, true).is_none());
-        // The silent path was alive: both arrive.
-        store.acknowledged(id);
-        assert_eq!(store.held().0, 1, "still in flight on the other path");
-        store.acknowledged(id);
-        assert_eq!(store.held().0, 0);
-    }
-
-    #[test]
-    fn a_late_acknowledgement_takes_back_a_repair() {
-        let mut store = Store::default();
-        let id = sent_on(&mut store, A);
-        store.lost(Instant::ZERO, id, A);
-        store.acknowledged_late(id);
-        assert!(store.next_repair(Instant::ZERO, B, true).is_none());
-        assert_eq!(store.held(), (0, 0));
-        assert_eq!(store.free.len(), 1, "freed once");
-    }
-
-    #[test]
-    fn a_late_acknowledgement_does_not_hit_the_successor() {
-        let mut store = Store::default();
-        let old = sent_on(&mut store, A);
-        store.acknowledged(old);
-        let new = sent_on(&mut store, A);
-        store.acknowledged_late(old);
-        assert!(store.piece(new).is_some());
-    }
-}
+#[path = "store_tests.rs"]
+mod tests;

@@ -278,18 +278,27 @@ impl FlowQueues {
 
     fn next_interactive(&mut self, now: Instant, room: Room, compressor: &Compressor) -> Option<Piece> {
         let slot = self.interactive()?;
+        let list = self.table[slot].list;
         let piece = self.cut_head(now, slot, room, compressor);
-        self.settle(List::New, slot);
+        self.settle(list, slot);
         piece
     }
 
-    /// The first flow, among those that just began, that somebody waits for.
+    /// The first flow that somebody waits for: one that just began, or one whose few packets have no order.
     fn interactive(&self) -> Option<Slot> {
+        const LOOK_AHEAD: usize = 64;
         let quantum = u64::try_from(self.quantum).unwrap_or(0);
-        self.new.iter().copied().find(|slot| {
-            let flow = &self.table[*slot];
-            (flow.items.front()).is_some_and(|item| !item.ordered || flow.bytes <= quantum)
-        })
+        let little = |slot: &Slot| self.table[*slot].bytes <= quantum;
+        let unordered = |slot: &Slot| self.table[*slot].items.front().is_some_and(|item| !item.ordered);
+        let new = (self.new.iter())
+            .find(|slot| !self.table[**slot].items.is_empty() && (little(slot) || unordered(slot)));
+        let old = || {
+            self.old
+                .iter()
+                .take(LOOK_AHEAD)
+                .find(|slot| little(slot) && unordered(slot))
+        };
+        new.or_else(old).copied()
     }
 
     fn next_at_depth(&mut self, room: Room, depth: u64, compressor: &Compressor) -> Option<Piece> {

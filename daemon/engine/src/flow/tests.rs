@@ -111,6 +111,23 @@ fn a_sparse_flow_does_not_wait_behind_a_bulk_flow() {
 }
 
 #[test]
+fn a_sparse_flow_whose_turn_is_over_is_found_while_only_repairs_are_sent() {
+    let mut queues = FlowQueues::new(1);
+    let compressor = Compressor::new(1);
+    put(&mut queues, at(0), &segment(1, 60_000));
+    for _ in 0..2 {
+        // The first one is served as new; then its flow waits its turn behind the transfer.
+        queues
+            .enqueue(at(0), VirtioHeader::default(), udp(9, 0, b"ping"))
+            .expect("queued");
+        let piece = queues.next(at(0), ROOM, Want::Interactive, &compressor);
+        assert!(piece.is_some_and(|piece| !piece.ordered));
+    }
+    while queues.next(at(0), ROOM, Want::Interactive, &compressor).is_some() {}
+    assert!(!queues.is_empty(), "the transfer is not interactive");
+}
+
+#[test]
 fn the_depth_of_a_queue_is_taken_without_cutting_short_datagrams_before_it() {
     let mut queues = FlowQueues::new(1);
     let compressor = Compressor::new(1);

@@ -9,6 +9,7 @@ pub mod pacer;
 pub mod rate;
 pub mod received;
 mod reordering;
+pub mod rhythm;
 pub mod rtt;
 pub mod sent;
 pub mod state;

@@ -90,6 +90,11 @@ impl RttEstimator {
         self.smoothed + (self.variation * 4).max(GRANULARITY) + max_ack_delay
     }
 
+    /// An answer is late after this time: seldom by itself a reason to do anything.
+    pub fn overdue(&self, max_ack_delay: Duration) -> Duration {
+        self.smoothed + self.variation + (self.smoothed / 8).min(max_ack_delay)
+    }
+
     /// The way has become longer: what was the smallest is none any more.
     pub fn forget_minimum(&mut self, now: Instant) {
         self.minimum.clear();

@@ -239,7 +239,7 @@ impl PathState {
 
     /// What left by then should have been answered.
     pub fn overdue_since(&self, now: Instant, rtt: &RttEstimator, max_ack_delay: Duration) -> Instant {
-        now - (rtt.smoothed() + rtt.variation() + (rtt.smoothed() / 8).min(max_ack_delay))
+        now - rtt.overdue(max_ack_delay)
     }
 
     /// A silence with little to judge by is more likely loss than the path's death: then a probe asks, and only if that

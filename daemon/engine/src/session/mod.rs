@@ -27,7 +27,7 @@ use crate::path::state::Condition;
 use crate::resequencer::{Delivery, Resequencer};
 use crate::scheduler::{self, PathView, Scheduler};
 use crate::settings::{BytesPerSecond, Mode, WanSettings};
-use crate::store::{PieceId, Store};
+use crate::store::{DoubtBudget, Store};
 use crate::time::Instant;
 use path::{Carried, Path};
 use wan_status::Departed;
@@ -107,6 +107,7 @@ pub(crate) struct Session {
     /// Since when long queues are, or were last, borne because a WAN was lost.
     lenient_since: Option<Instant>,
     housekeeping_at: Instant,
+    doubt_budget: DoubtBudget,
     closing: bool,
     events: VecDeque<Event>,
     packets_in: u64,
@@ -141,6 +142,7 @@ impl Session {
             next_look: now,
             lenient_since: None,
             housekeeping_at: now,
+            doubt_budget: DoubtBudget::default(),
             closing: false,
             events: VecDeque::new(),
             packets_in: 0,
@@ -368,14 +370,10 @@ impl Session {
         let on_the_way = path.rtt.minimum() * 5 / 8 + path.delay.queue();
         let arrived = lost.partition_point(|packet| packet.sent + on_the_way < now);
         lost.rotate_left(arrived);
-        for ordered in [false, true] {
-            for piece in lost.iter().flat_map(|packet| &packet.contents.pieces) {
-                if is_ordered(&self.store, *piece) == ordered {
-                    self.store.lost(now, *piece, wan);
-                }
-            }
-        }
         for packet in lost.drain(..) {
+            for piece in &packet.contents.pieces {
+                self.store.lost(now, *piece, wan);
+            }
             for (path, number) in &packet.contents.statuses {
                 self.status_lost(*path, *number);
             }
@@ -418,9 +416,4 @@ impl Session {
         let most = BytesPerSecond(rate).bytes_in(LONGEST_QUEUE.as_nanos() as u64);
         self.queues.set_limit(most.clamp(QUEUE_BYTES.0, QUEUE_BYTES.1));
     }
-}
-
-/// False if somebody waits for the piece by itself, and not for what comes before it.
-fn is_ordered(store: &Store, id: PieceId) -> bool {
-    store.piece(id).is_none_or(|piece| piece.ordered)
 }

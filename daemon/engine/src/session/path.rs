@@ -11,6 +11,7 @@ use crate::path::delay::{DelayEstimator, PeerClock, STALE};
 use crate::path::mtu::MtuDiscovery;
 use crate::path::pacer::Pacer;
 use crate::path::received::Received;
+use crate::path::rhythm::Rhythm;
 use crate::path::rtt::RttEstimator;
 use crate::path::sent::SentPackets;
 use crate::path::state::Condition;
@@ -56,6 +57,9 @@ pub(super) struct Path {
     /// Why it is in this state, for people.
     pub(super) why: &'static str,
     pub(super) rtt: RttEstimator,
+    pub(super) rhythm: Rhythm,
+    /// Answers stay out, for too short a time yet to be sure of anything.
+    pub(super) doubtful: bool,
     pub(super) delay: DelayEstimator,
     pub(super) sent: SentPackets<Carried>,
     pub(super) received: Received,
@@ -142,6 +146,8 @@ impl Path {
             state: PathState::new(now, settings.metered),
             why: "new",
             rtt: RttEstimator::new(),
+            rhythm: Rhythm::default(),
+            doubtful: false,
             delay: DelayEstimator::new(peer_clock),
             sent: SentPackets::new(id),
             received: Received::new(id),
@@ -248,6 +254,12 @@ impl Path {
             .saturating_sub(least.as_nanos() as i64)
             .clamp(0, LONGEST_PREDICTED_QUEUE);
         measured.max(base.saturating_add(queue))
+    }
+
+    /// When there will be reason for doubt whether it lives; none if there is already, or if nothing is unanswered.
+    pub(super) fn doubtful_at(&self) -> Option<Instant> {
+        let oldest = self.sent.oldest_unacknowledged().filter(|_| !self.doubtful)?;
+        Some(self.rhythm.doubtful_at(oldest, &self.rtt, MAX_ACK_DELAY))
     }
 
     /// Notes that a packet arrived, or was lost.

@@ -210,8 +210,12 @@ impl Session {
         let change = outcome
             .newest_sent
             .and_then(|sent| path.state.on_acked(now, sent, &path.rtt));
-        path.delay_news |= outcome.newest_sent.is_some();
         let in_flight = path.sent.in_flight();
+        if outcome.newest_sent.is_some() {
+            path.delay_news = true;
+            path.doubtful = false;
+            path.rhythm.on_answer(now, in_flight > 0);
+        }
         if let Some(sample) = &outcome.rate_sample {
             path.congestion.on_ack(now, sample, in_flight);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::path::MAX_ACK_DELAY;
 use super::path::Path;
-use super::{LENIENT_EVERY, Session, is_ordered};
+use super::{LENIENT_EVERY, Session};
 use crate::event::Event;
 use crate::path::state::{Change, Condition, Unanswered};
 use crate::time::Instant;
@@ -27,6 +27,7 @@ impl Session {
         }
         for index in 0..self.paths.len() {
             self.detect_losses(now, index);
+            self.look_for_doubt(now, index);
             let unanswered = self.unanswered(now, index);
             let path = &mut self.paths[index];
             if (path.state).asks_first(now, &unanswered, &path.rtt, MAX_ACK_DELAY) {
@@ -74,6 +75,7 @@ impl Session {
             }
             if path.is_usable() {
                 next = next.min(path.mtu.deadline().unwrap_or(Instant::NEVER));
+                next = next.min(path.doubtful_at().unwrap_or(Instant::NEVER));
             }
             if let Some(moving) = &path.moving {
                 next = next.min(moving.ask_at);
@@ -96,6 +98,7 @@ impl Session {
     pub(crate) fn clock_gap(&mut self, gap: Duration) {
         for path in &mut self.paths {
             path.state.on_clock_gap(gap);
+            path.rhythm.on_clock_gap(gap);
             path.sent.on_clock_gap(gap);
             path.received.on_clock_gap(gap);
             path.pacer.on_clock_gap(gap);
@@ -172,12 +175,37 @@ impl Session {
             oldest: path.sent.oldest_unacknowledged(),
             overdue,
             newest_overdue,
-            alone: !(self.paths.iter()).any(|other| other.wan != path.wan && other.is_usable()),
+            alone: !self.has_company(index),
         }
     }
 
-    /// What left on a path by `until` and is in flight yet is sent over another WAN as well, if there is one: first what
-    /// somebody waits for.
+    /// Answers stay out: what somebody waits for is sent over another WAN as well, before anything is certain. It is
+    /// little, and if the path has died, these are the milliseconds that are noticed.
+    fn look_for_doubt(&mut self, now: Instant, index: usize) {
+        let path = &self.paths[index];
+        if path.is_usable() && path.doubtful_at().is_some_and(|at| now >= at) {
+            self.paths[index].doubtful = true;
+            if !self.has_company(index) {
+                return;
+            }
+            let (store, budget) = (&mut self.store, &mut self.doubt_budget);
+            self.paths[index]
+                .sent
+                .for_each_unacknowledged(now, |_, _, carried| {
+                    for piece in &carried.pieces {
+                        store.copy_if_urgent(*piece, budget);
+                    }
+                });
+        }
+    }
+
+    /// Another WAN could carry data.
+    fn has_company(&self, index: usize) -> bool {
+        let wan = self.paths[index].wan;
+        (self.paths.iter()).any(|other| other.wan != wan && other.is_usable())
+    }
+
+    /// What left on a path by `until` and is in flight yet is sent over another WAN as well, if there is one.
     fn copy_unanswered(&mut self, index: usize, until: Instant) {
         let path = &self.paths[index];
         let lives = |other: &Path| !matches!(other.state.condition(), Condition::Probing | Condition::Down);
@@ -185,15 +213,11 @@ impl Session {
             return;
         }
         let store = &mut self.store;
-        for ordered in [false, true] {
-            path.sent.for_each_unacknowledged(until, |_, _, carried| {
-                for piece in &carried.pieces {
-                    if is_ordered(store, *piece) == ordered {
-                        store.suspect(*piece);
-                    }
-                }
-            });
-        }
+        path.sent.for_each_unacknowledged(until, |_, _, carried| {
+            for piece in &carried.pieces {
+                store.suspect(*piece);
+            }
+        });
     }
 
     pub(super) fn hint_is_due(&self, now: Instant) -> bool {

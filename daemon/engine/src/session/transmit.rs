@@ -291,7 +291,16 @@ impl Session {
         });
         while end.saturating_sub(out.len()) >= LEAST_ROOM {
             let room = end - out.len();
-            if let Some(repair) = self.store.next_repair(now, wan, alone) {
+            let mut repair = self.store.next_urgent(now, wan, alone);
+            if repair.is_none() && self.store.has_repairs() {
+                // A dead path's transfers take the others for a long time; who waits for a small packet does not.
+                let early = room > full_room / 2;
+                if early && self.write_interactive(now, index, (room, full_room), out, carried) {
+                    continue;
+                }
+                repair = self.store.next_repair(now, wan, alone);
+            }
+            if let Some(repair) = repair {
                 if self.write_repair(now, index, &repair, room, out, carried) {
                     if repair.losses >= LOSSES_BEFORE_COPY && !alone {
                         // A repair was lost, too: this time it goes over two WANs.
@@ -337,7 +346,32 @@ impl Session {
                 self.hand_copies_to_others(index, id);
             }
             self.write_piece(index, id, &piece, room, out, carried);
+            if self.paths[index].doubtful && !alone {
+                self.store.copy_if_urgent(id, &mut self.doubt_budget);
+            }
         }
+    }
+
+    /// Writes what somebody waits for, before repairs of what is only waited for in its order. True if there was any.
+    fn write_interactive(
+        &mut self,
+        now: Instant,
+        index: usize,
+        (left, full): (usize, usize),
+        out: &mut Vec<u8>,
+        carried: &mut Carried,
+    ) -> bool {
+        let heads = || self.scheduler.take(index, &self.views, Backlog::default()) == Take::Anything;
+        if self.scheduler.duplicates() || !self.queues.has_interactive() || !heads() {
+            return false;
+        }
+        let room = Room { left, full };
+        let Some(piece) = self.queues.next(now, room, Want::Interactive, &self.compressor) else {
+            return false;
+        };
+        let id = self.store.insert(piece.clone(), now);
+        self.write_piece(index, id, &piece, left, out, carried);
+        true
     }
 
     /// Writes a repair, cut if need be; false if the datagram has no room for it.
@@ -494,6 +528,7 @@ impl Session {
         path.state.on_sent(now);
         path.counters.sent += 1;
         path.counters.sent_bytes += bytes as u64;
+        self.doubt_budget.earn(bytes as u64);
         path.sent
             .on_sent(now, number, bytes as u32, eliciting, path.app_limited, carried);
         if eliciting {

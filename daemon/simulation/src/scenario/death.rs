@@ -38,6 +38,69 @@ fn silent() -> Setup {
     setup
 }
 
+/// Deaths beside a transfer as probes of 1,000 packets a second, each way, see them.
+fn probed() -> Vec<Scenario> {
+    let equal = wans();
+    let fast_dies = vec![Wan::new(50.0, 10, 250), Wan::new(20.0, 35, 150)];
+    let slow_dies = vec![Wan::new(20.0, 35, 150), Wan::new(50.0, 10, 250)];
+    let probe = |direction| Flow::new(FlowKind::Realtime(Duration::from_millis(1), 64, 0), direction);
+    let cases = [
+        (
+            "death-probed",
+            "one of two equal links dies silently",
+            equal.clone(),
+            false,
+            40.0,
+        ),
+        (
+            "death-fast-probed",
+            "the fast one of two links dies silently",
+            fast_dies,
+            false,
+            65.0,
+        ),
+        (
+            "death-slow-probed",
+            "the slow one of two links dies silently",
+            slow_dies,
+            false,
+            90.0,
+        ),
+        (
+            "link-down-probed",
+            "one of two equal links is unplugged",
+            equal,
+            true,
+            20.0,
+        ),
+    ];
+    let scenario = |(name, about, wans, told, limit): (&str, _, Vec<Wan>, bool, f64)| {
+        let setup = move |_| {
+            let mut setup = Setup::new(8.0, wans.clone());
+            setup.flows = vec![
+                probe(Direction::Up),
+                probe(Direction::Down),
+                Flow::tcp(Algorithm::Cubic, Direction::Down),
+            ];
+            setup.wans[0] = setup.wans[0].clone().with(|link| link.outages = outage());
+            if told {
+                setup.actions = vec![(DIES, Action::Link(0, false))];
+            }
+            setup
+        };
+        Scenario::new(name, about, setup, move |report| {
+            vec![
+                Target::at_most("gap up, ms", report.gap_between(0, 4.95, 5.3), limit),
+                Target::at_most("gap down, ms", report.gap_between(1, 4.95, 5.3), limit),
+                Target::at_most("lost up", report.flows[0].missing as f64, 0.0),
+                Target::at_most("lost down", report.flows[1].missing as f64, 0.0),
+                Target::at_most("gap of the transfer, ms", report.gap_between(2, 4.95, 7.0), 100.0),
+            ]
+        })
+    };
+    cases.into_iter().map(scenario).collect()
+}
+
 pub(super) fn scenarios() -> Vec<Scenario> {
     let one_way = |up: bool| {
         move |_| {
@@ -148,6 +211,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         ]),
         pause,
     ));
+    all.extend(probed());
     all.extend(for_each_bulk(
         "link-down",
         "the same, and the kernel says so",
