@@ -6,6 +6,7 @@
 
 pub mod checksum;
 pub mod context;
+pub mod join;
 pub mod offload;
 pub mod packet;
 pub mod piece;
@@ -14,6 +15,7 @@ pub mod segment;
 pub(crate) mod testing;
 
 pub use context::{Compressor, ContextId, Decompressor};
+pub use join::Joiner;
 pub use offload::VirtioHeader;
 pub use packet::{Class, FlowKey, ParseError, Parsed, TcpView, parse};
 pub use piece::{Piece, PieceKind, SegmentHeader};

@@ -136,7 +136,7 @@ fn write_transport_checksum(packet: &mut [u8], parsed: &Parsed, offset: usize) {
 }
 
 /// Writes the lengths of IP and UDP, and counts on the identification of IPv4.
-fn write_lengths(packet: &mut [u8], parsed: &Parsed, index: usize) {
+pub(super) fn write_lengths(packet: &mut [u8], parsed: &Parsed, index: usize) {
     let total = packet.len();
     if packet[0] >> 4 == 4 {
         packet[2..4].copy_from_slice(&(total as u16).to_be_bytes());

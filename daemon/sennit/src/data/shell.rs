@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sennit_engine::buffer::Pool;
 use sennit_engine::ids::{NetworkPath, SocketId};
+use sennit_engine::inner::Joiner;
 use sennit_engine::inner::offload::VirtioHeader;
 use sennit_engine::time::Instant;
 use tokio::sync::mpsc::UnboundedSender;
@@ -52,6 +53,7 @@ pub(super) struct Shell<E: Endpoint> {
     tell: UnboundedSender<Notice<E::Event>>,
     receiver: Receiver,
     packets: Pool,
+    joiner: Joiner,
     /// Datagrams on their way out, and where each message of them goes.
     out: Vec<u8>,
     messages: Vec<Message>,
@@ -95,6 +97,7 @@ impl<E: Endpoint> Shell<E> {
             tell,
             receiver: Receiver::default(),
             packets: Pool::new(),
+            joiner: Joiner::default(),
             out: Vec::with_capacity(SEND_BATCH * MESSAGE),
             messages: Vec::with_capacity(SEND_BATCH),
             counters: Counters::default(),
@@ -256,33 +259,46 @@ impl<E: Endpoint> Shell<E> {
 
     /// Reads packets from the TUN device; true if nothing is left in it.
     fn read_tun(&mut self, now: Instant) -> io::Result<bool> {
+        let Self {
+            engine,
+            tun,
+            packets,
+            joiner,
+            counters,
+            ..
+        } = self;
+        let mut refused = 0;
+        let mut hand_on = |header, packet| refused += u64::from(!engine.handle_tun(now, header, packet));
+        let mut outcome = Ok(false);
         for _ in 0..PACKETS {
-            self.counters.system_calls += 1;
-            let room = self.packets.room(tun::READ);
-            match self.tun.receive(room) {
+            counters.system_calls += 1;
+            let room = packets.room(tun::READ);
+            match tun.receive(room) {
                 Ok(length) if length > tun::HEADER => {
                     let header = room.split_to(tun::HEADER);
                     let packet = room.split().freeze();
-                    self.counters.tunnel_in += 1;
-                    self.counters.tunnel_in_bytes += packet.len() as u64;
+                    counters.tunnel_in += 1;
+                    counters.tunnel_in_bytes += packet.len() as u64;
                     let header = <[u8; tun::HEADER]>::try_from(&header[..]).unwrap_or_default();
-                    let taken = VirtioHeader::parse(&header)
-                        .is_some_and(|header| self.engine.handle_tun(now, header, packet));
-                    self.counters.tunnel_in_refused += u64::from(!taken);
+                    match VirtioHeader::parse(&header) {
+                        Some(header) => joiner.take(header, packet, &mut hand_on),
+                        None => counters.tunnel_in_refused += 1,
+                    }
                 }
                 Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    return match error.kind() {
-                        io::ErrorKind::WouldBlock => Ok(true),
-                        io::ErrorKind::Interrupted => continue,
-                        // EIO: the interface is down; packets come again when it is up.
-                        _ if error.raw_os_error() == Some(libc::EIO) => Ok(true),
-                        _ => Err(error),
-                    };
+                    // EIO: the interface is down; packets come again when it is up.
+                    let nothing =
+                        error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(libc::EIO);
+                    outcome = if nothing { Ok(true) } else { Err(error) };
+                    break;
                 }
             }
         }
-        Ok(false)
+        joiner.finish(&mut hand_on);
+        counters.tunnel_in_refused += refused;
+        outcome
     }
 
     /// Hands packets that left the tunnel to the kernel.
