@@ -199,12 +199,9 @@ fn checksum_is_sure(header: &VirtioHeader, bytes: &[u8], parsed: &Parsed) -> boo
     }
 }
 
-/// Puts an acknowledgement in the place of the last one in the queue, if that one says nothing else, and others wait
-/// before it: then the queue is backed up, and the last one tells all.
+/// Puts an acknowledgement in the place of the last one that waits, if that one says nothing else: as if the network
+/// had lost that one, which the newer one makes good at once. None waits for this.
 fn replaces_last(flow: &mut Flow, headers: &Bytes, parsed: &Parsed) -> bool {
-    if flow.items.len() < 2 {
-        return false;
-    }
     let (Some(last), Some(tcp)) = (flow.items.back_mut(), parsed.tcp) else {
         return false;
     };
@@ -217,12 +214,10 @@ fn replaces_last(flow: &mut Flow, headers: &Bytes, parsed: &Parsed) -> bool {
     let Some(before) = parse(header).ok().and_then(|parsed| parsed.tcp) else {
         return false;
     };
+    // One that does not advance is a sign of loss, or opens the window: each of them counts.
     let advance = tcp.acknowledgement.wrapping_sub(before.acknowledgement) as i32;
-    let same = before.flags == tcp_flags::ACK
-        && !before.selective
-        && before.window == tcp.window
-        && before.sequence == tcp.sequence;
-    if same && advance > 0 {
+    let obsolete = before.flags == tcp_flags::ACK && !before.selective && before.sequence == tcp.sequence;
+    if obsolete && advance > 0 {
         *header = headers.clone();
         return true;
     }

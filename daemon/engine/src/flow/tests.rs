@@ -420,7 +420,7 @@ fn options_that_must_not_be_cut_keep_the_borders_of_their_segments() {
 }
 
 #[test]
-fn acknowledgements_are_thinned_only_in_a_backlog_and_only_if_they_say_nothing_else() {
+fn acknowledgements_that_wait_are_thinned_if_they_say_nothing_else() {
     let mut queues = FlowQueues::new(1);
     let put_ack = |queues: &mut FlowQueues, acknowledgement: u32, window: u16, selective: bool| {
         let ack = Tcp {
@@ -439,18 +439,22 @@ fn acknowledgements_are_thinned_only_in_a_backlog_and_only_if_they_say_nothing_e
         queues.statistics().thinned
     };
     assert_eq!(put_ack(&mut queues, 1000, 5, false), 0);
-    assert_eq!(put_ack(&mut queues, 2000, 5, false), 0, "no backlog yet");
-    assert_eq!(put_ack(&mut queues, 3000, 5, false), 1);
+    assert_eq!(put_ack(&mut queues, 2000, 5, false), 1);
     assert_eq!(
-        put_ack(&mut queues, 3000, 5, false),
+        put_ack(&mut queues, 2000, 5, false),
         1,
         "a duplicate means a loss"
     );
-    assert_eq!(put_ack(&mut queues, 4000, 6, false), 1, "another window");
-    assert_eq!(put_ack(&mut queues, 5000, 6, true), 1, "selective");
+    assert_eq!(put_ack(&mut queues, 2000, 6, false), 1, "the window opens");
+    assert_eq!(
+        put_ack(&mut queues, 3000, 7, false),
+        2,
+        "the newest window counts"
+    );
+    assert_eq!(put_ack(&mut queues, 5000, 6, true), 2, "selective");
     assert_eq!(
         put_ack(&mut queues, 6000, 6, false),
-        1,
+        2,
         "the last one is selective"
     );
 }
