@@ -259,9 +259,11 @@ mod tests {
         assert_eq!(sizes(&six), [3 * 1448]);
     }
 
+    type Change = fn(&mut Tcp);
+
     #[test]
     fn whatever_tells_two_segments_apart_keeps_them_apart() {
-        let changes: [(&str, fn(&mut Tcp)); 11] = [
+        let changes: [(&str, Change); 11] = [
             ("a hole", |next| next.sequence += 1),
             ("news from the other side", |next| next.acknowledgement += 1),
             ("another window", |next| next.window += 1),

@@ -1,6 +1,6 @@
 //! Takes datagrams in: authenticates them, notes their packet numbers, and hands each frame to whom it concerns.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::path::{Carried, MAX_ACK_DELAY, Move, Path};
 use super::{LOOK_EVERY, MOST_PATHS, Session, Side};
@@ -59,9 +59,9 @@ impl Session {
                 None => return false,
             },
         };
-        let plaintext = datagram
-            .freeze()
-            .slice(DATA_HEADER_LEN..DATA_HEADER_LEN + plaintext_len);
+        datagram.truncate(DATA_HEADER_LEN + plaintext_len);
+        datagram.advance(DATA_HEADER_LEN);
+        let plaintext = datagram.freeze();
         self.heard_at = now;
         let path = &mut self.paths[index];
         let newest = number >= path.replay.expected();

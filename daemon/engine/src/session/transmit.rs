@@ -341,11 +341,12 @@ impl Session {
             let Some(piece) = self.queues.next(now, room_now, want, &self.compressor) else {
                 break;
             };
-            let id = self.store.insert(piece.clone(), now);
+            self.encode_piece(&piece, room, out, carried);
+            let id = self.store.insert(piece, now);
             if self.scheduler.duplicates() {
                 self.hand_copies_to_others(index, id);
             }
-            self.write_piece(index, id, &piece, room, out, carried);
+            self.note_piece(index, id, carried);
             if self.paths[index].doubtful && !alone {
                 self.store.copy_if_urgent(id, &mut self.doubt_budget);
             }
@@ -369,8 +370,9 @@ impl Session {
         let Some(piece) = self.queues.next(now, room, Want::Interactive, &self.compressor) else {
             return false;
         };
-        let id = self.store.insert(piece.clone(), now);
-        self.write_piece(index, id, &piece, left, out, carried);
+        self.encode_piece(&piece, left, out, carried);
+        let id = self.store.insert(piece, now);
+        self.note_piece(index, id, carried);
         true
     }
 
@@ -416,11 +418,21 @@ impl Session {
         out: &mut Vec<u8>,
         carried: &mut Carried,
     ) {
-        // What leaves no room for another frame needs not say where it ends.
-        let last = piece.encoded_len(&self.compressor, true) + LEAST_ROOM > room;
+        self.encode_piece(piece, room, out, carried);
+        self.note_piece(index, id, carried);
+    }
+
+    fn encode_piece(&mut self, piece: &Piece, room: usize, out: &mut Vec<u8>, carried: &mut Carried) {
+        // What leaves no room for another frame needs not say where it ends. A full one is seen without a look at its
+        // header, whose length takes some time to find.
+        let last = piece.body.len() + LEAST_ROOM > room
+            || piece.encoded_len(&self.compressor, true) + LEAST_ROOM > room;
         if let Some(context) = piece.encode(out, &mut self.compressor, last) {
             carried.contexts.push(context);
         }
+    }
+
+    fn note_piece(&mut self, index: usize, id: PieceId, carried: &mut Carried) {
         self.store.sent(id, self.paths[index].wan);
         carried.pieces.push(id);
     }
@@ -537,7 +549,8 @@ impl Session {
             let in_flight = path.sent.in_flight();
             path.congestion.on_sent(now, bytes as u64, in_flight);
         }
-        if path.window_room() < bytes as u64 || path.pacer.available(now) < bytes as u64 {
+        let held_back = || path.window_room() < bytes as u64 || path.pacer.available(now) < bytes as u64;
+        if path.app_limited && held_back() {
             path.app_limited = false;
         }
     }

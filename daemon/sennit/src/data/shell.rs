@@ -26,8 +26,10 @@ use crate::udp::{Outgoing, Receiver, SEND_BATCH, Sent, UdpSocket};
 const GAP: Duration = Duration::from_millis(5);
 /// Batches that are received from one socket before the others have their turn.
 const BATCHES: usize = 4;
-/// Packets that are read from the TUN device before the sockets have their turn.
+/// Packets that are read from the TUN device before the sockets have their turn, and their bytes: what was read should
+/// still be in the processor's cache when it is sealed.
 const PACKETS: usize = 64;
+const BYTES: usize = 256 << 10;
 /// Messages that are sent before the sockets are read again: at 64 KiB each, some milliseconds of a fast link.
 const TRANSMITS: usize = 64;
 /// The most that one UDP message can have, bytes.
@@ -270,11 +272,16 @@ impl<E: Endpoint> Shell<E> {
         let mut refused = 0;
         let mut hand_on = |header, packet| refused += u64::from(!engine.handle_tun(now, header, packet));
         let mut outcome = Ok(false);
+        let mut bytes = 0;
         for _ in 0..PACKETS {
+            if bytes >= BYTES {
+                break;
+            }
             counters.system_calls += 1;
             let room = packets.room(tun::READ);
             match tun.receive(room) {
                 Ok(length) if length > tun::HEADER => {
+                    bytes += length;
                     let header = room.split_to(tun::HEADER);
                     let packet = room.split().freeze();
                     counters.tunnel_in += 1;
@@ -354,7 +361,7 @@ impl<E: Endpoint> Shell<E> {
                 });
                 at = to;
             }
-            if self.messages.len() >= SEND_BATCH {
+            if self.messages.len() >= SEND_BATCH || self.out.len() >= BYTES {
                 self.flush();
             }
         }
