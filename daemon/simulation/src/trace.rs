@@ -2,6 +2,7 @@
 
 use std::io::{Result, Write};
 
+use sennit_engine::time::Instant;
 use serde_json::{Value, json};
 
 use crate::world::{Knowledge, Sample};
@@ -22,12 +23,24 @@ pub fn write(out: &mut dyn Write, sample: &Sample<'_>) -> Result<()> {
                 "late": counters.late,
                 "timeouts": counters.timeouts,
                 "reductions": counters.reductions,
+                "undone": counters.undone,
+                "outstanding": counters.outstanding,
+            })
+        })
+        .collect();
+    // Bytes that each link could have carried until now, and did; up and down.
+    let used: Vec<[[f64; 2]; 2]> = (sample.world.links().iter())
+        .map(|pair| {
+            [&pair[0], &pair[1]].map(|link| {
+                let capacity = link.settings().rate.capacity(Instant::ZERO, sample.now);
+                [capacity, link.statistics().carried_bytes as f64]
             })
         })
         .collect();
     let line = json!({
         "t": sample.now.as_nanos() as f64 / 1e9,
         "links": sample.queues,
+        "used": used,
         "client": end(&sample.knowledge[0]),
         "server": end(&sample.knowledge[1]),
         "flows": flows,
