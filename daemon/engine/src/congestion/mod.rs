@@ -48,6 +48,10 @@ pub trait Controller: Debug + Send {
     /// True once after a delay that stayed turned out to be no queue: the smallest delay of before is not that of the
     /// path any more.
     fn way_is_longer(&mut self) -> bool;
+    /// True while the rate moves all the time, faster than it could be probed for.
+    fn follows(&self) -> bool {
+        false
+    }
     /// True while more load than the scheduler would give would teach something.
     fn wants_probe_traffic(&self) -> bool;
     /// The user's limit.

@@ -56,6 +56,10 @@ const BULK_QUEUE: (Duration, Duration) = (Duration::from_millis(30), Duration::f
 const LENIENT_QUEUE: Duration = Duration::from_millis(300);
 const LENIENT_FOR: Duration = Duration::from_secs(5);
 const LENIENT_EVERY: Duration = Duration::from_secs(60);
+/// Where a WAN's rate moves all the time, the window of a sender inside must fit its fastest moments, and at its slowest
+/// ones most of that waits here: in the flow's own queue, where it delays nobody else.
+const MOVING_QUEUE: Duration = Duration::from_millis(600);
+const MOVING_QUEUE_BYTES: u64 = 4 << 20;
 
 /// Which end this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -398,7 +402,7 @@ impl Session {
             .max()
             .unwrap_or(0);
         let round_trip = usable().map(|path| path.rtt.smoothed()).max().unwrap_or_default();
-        let rate = usable().map(|path| path.rate().0).sum();
+        let rate: u64 = usable().map(|path| path.rate().0).sum();
         let skew = Duration::from_nanos(skew.clamp(0, 200_000_000) as u64);
         // The time that all paths together take to bring what is on its way.
         let on_its_way: f64 = usable()
@@ -410,10 +414,15 @@ impl Session {
             Some(since) if self.now.since(since) < LENIENT_FOR => LENIENT_QUEUE,
             _ => Duration::ZERO,
         };
+        let (lenient, least) = if usable().any(|path| path.congestion.follows()) {
+            (MOVING_QUEUE, MOVING_QUEUE_BYTES)
+        } else {
+            (lenient, QUEUE_BYTES.0)
+        };
         self.queues.set_bulk_target((skew + share).max(lenient));
         self.queues.set_interval(round_trip);
         self.queues.set_rate(BytesPerSecond(rate));
         let most = BytesPerSecond(rate).bytes_in(LONGEST_QUEUE.as_nanos() as u64);
-        self.queues.set_limit(most.clamp(QUEUE_BYTES.0, QUEUE_BYTES.1));
+        self.queues.set_limit(most.clamp(least, QUEUE_BYTES.1));
     }
 }

@@ -7,12 +7,15 @@
 //! estimate was right. If not, and packets were lost instead, there is a policer or a buffer too small to see: the rate
 //! is what arrived. Loss says nothing else: radio links lose some at any rate.
 //!
+//! A rate that moves all the time is followed by other means ([`follow`]).
+//!
 //! Every few seconds the pace goes down until our queue must be gone. Delay that remains is not ours: variation of the
 //! link, which is added to all limits, or a neighbour that keeps the queue full, against whom we compete for one flow's
 //! share ([`compete`]) and try again.
 
 mod compete;
 mod doubt;
+mod follow;
 mod learn;
 mod round;
 mod up;
@@ -21,6 +24,7 @@ use std::time::Duration;
 
 use compete::Compete;
 use doubt::Doubt;
+use follow::Swings;
 use round::{Observation, Round};
 
 use super::{Controller, Loss, RateSample};
@@ -95,6 +99,8 @@ enum State {
     TryAlone,
     /// After a pause: the old rate may be wrong.
     Resume,
+    /// The rate moves all the time: a longer queue, and a window instead of a pace.
+    Follow,
 }
 
 /// See the module's description.
@@ -157,6 +163,10 @@ pub struct Bond {
     /// What arrives while a queue stands that is far too long: no more than this fills the path just now.
     squeezed: Option<f64>,
     compete: Option<Compete>,
+    /// Whether the rate moves all the time.
+    swings: Swings,
+    /// When the queue was short, while following.
+    short_queue: Instant,
     /// What the estimate was before loss lowered it.
     before_loss: Option<(f64, bool)>,
     last_sent: Instant,
@@ -213,6 +223,8 @@ impl Bond {
             longer: false,
             squeezed: None,
             compete: None,
+            swings: Swings::default(),
+            short_queue: Instant::ZERO,
             before_loss: None,
             last_sent: Instant::ZERO,
             in_flight: 0,
@@ -307,7 +319,7 @@ impl Bond {
             return;
         }
         self.learn_loss(seen);
-        if self.state != State::Doubt {
+        if !matches!(self.state, State::Doubt | State::Follow) {
             self.learn_rate(seen);
         }
         match self.state {
@@ -320,6 +332,7 @@ impl Bond {
             State::Compete => self.compete_on(now),
             State::TryAlone => self.try_alone(now, seen),
             State::Resume => self.resume(now),
+            State::Follow => self.follow(now, seen),
         }
     }
 
@@ -509,7 +522,11 @@ impl Controller for Bond {
             self.opened += sample.newly_acked;
         }
         self.in_flight = used;
+        if self.state == State::Follow {
+            self.follow_rate(sample);
+        }
         self.squeeze(sample);
+        self.watch_swings(now, sample);
         self.watch_queue(now, sample, in_flight);
         if let Some(seen) = self.round.on_ack(sample) {
             self.end_round(now, &seen);
@@ -556,6 +573,7 @@ impl Controller for Bond {
             (State::Resume, _) if self.rounds == 0 => {
                 INITIAL_WINDOW.min(self.pipe(most)).max(SMALLEST_WINDOW)
             }
+            (State::Follow, _) => self.follow_window(),
             (State::Up, _) => ((self.pipe(most) as f64 * self.gain) as u64).max(SMALLEST_WINDOW),
             _ => self
                 .squeezed_window(self.pipe(most) + 2 * PACKET)
@@ -589,6 +607,10 @@ impl Controller for Bond {
         std::mem::take(&mut self.longer)
     }
 
+    fn follows(&self) -> bool {
+        self.state == State::Follow
+    }
+
     fn wants_probe_traffic(&self) -> bool {
         matches!(self.state, State::Startup | State::Up)
     }
@@ -608,6 +630,7 @@ impl Controller for Bond {
             State::Compete => "competing",
             State::TryAlone => "trying alone",
             State::Resume => "resuming",
+            State::Follow => "following",
         }
     }
 }

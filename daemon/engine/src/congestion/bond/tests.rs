@@ -76,6 +76,32 @@ fn random_loss_does_no_harm() {
 }
 
 #[test]
+fn a_rate_that_moves_all_the_time_is_followed() {
+    // Factors of up to 1.7 every 100 ms, between 4 and 60 Mbit/s.
+    let (mut rates, mut rate, mut random) = (Vec::new(), 20.0, 7u64);
+    for step in 0..400 {
+        rates.push((step * 100, (rate * MEGABIT as f64) as u64));
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let turn = (random >> 11) as f64 / (1u64 << 53) as f64 - 0.5;
+        rate = (rate * (2.0 * 0.53 * turn).exp()).clamp(4.0, 60.0);
+    }
+    let capacity = rates.iter().skip(100).map(|(_, rate)| rate / 10).sum::<u64>();
+    let mut run = run(Link {
+        rates,
+        ..Link::new(20, 25, 1_500_000)
+    });
+    run.until(40_000);
+    let found = run.between(10_000, 40_000);
+    let share = found.delivered * 1_000 / capacity;
+    println!("{share} ‰; queue mean {:.1} ms", found.queue_mean() as f64 / 1e6);
+    assert_eq!(run.controller.state_name(), "following");
+    assert!(share >= 880, "{share} ‰ of what the link carried");
+    assert!(found.queue_mean() <= 50_000_000, "{} ns", found.queue_mean());
+}
+
+#[test]
 fn a_rate_that_falls_to_a_tenth_and_returns_is_followed() {
     let rates = vec![(0, 50 * MEGABIT), (5_000, 5 * MEGABIT), (10_000, 50 * MEGABIT)];
     let mut run = run(Link {
