@@ -2,6 +2,7 @@
 //!
 //! Each part is fed by the session and judges by itself; none sends anything, none knows of other paths.
 
+pub mod decay;
 pub mod delay;
 pub mod extremum;
 pub mod mtu;

@@ -31,6 +31,8 @@ pub struct Sent<T> {
     pub sent: Instant,
     /// Its size, IP header included.
     pub bytes: u32,
+    /// It wanted an acknowledgement; others may get lost without anybody noticing.
+    pub ack_eliciting: bool,
     /// It had been declared lost before.
     pub was_lost: bool,
     /// What the session attached.
@@ -465,6 +467,7 @@ impl<T: Clone> SentPackets<T> {
                 number: self.base + index as u64,
                 sent: slot.sent,
                 bytes: slot.bytes,
+                ack_eliciting: true,
                 was_lost: false,
                 contents: contents.clone(),
             });
@@ -526,6 +529,7 @@ fn settle<T>(
             number,
             sent: slot.sent,
             bytes: slot.bytes,
+            ack_eliciting: slot.ack_eliciting,
             was_lost,
             contents,
         });

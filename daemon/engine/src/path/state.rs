@@ -60,7 +60,7 @@ pub struct Unanswered {
     pub overdue: usize,
     /// When the newest of them left.
     pub newest_overdue: Option<Instant>,
-    /// No other path could take over.
+    /// No other path could take over, or others already have.
     pub alone: bool,
 }
 

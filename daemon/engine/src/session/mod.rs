@@ -3,6 +3,7 @@
 //! This file holds the state and what the roles call; `receive` takes datagrams in, `transmit` builds them, `timers`
 //! does what is due, `path` is one path with all its estimators.
 
+mod losses;
 mod path;
 mod receive;
 mod timers;
@@ -244,6 +245,7 @@ impl Session {
                 state: Condition::Down,
                 why: "removed",
             });
+            self.set_resting();
             self.update_bulk_target();
             self.after_input(now);
         }
@@ -289,6 +291,8 @@ impl Session {
         self.scheduler = scheduler::create(mode);
         for path in &mut self.paths {
             path.copies.clear();
+            path.decay.use_again(self.now);
+            path.rests = false;
             path.status_changed();
         }
     }

@@ -7,6 +7,7 @@ use crate::congestion::{self, Controller};
 use crate::event::{PathCounters, PathStatus};
 use crate::ids::{NetworkPath, PathId, WanId};
 use crate::inner::ContextId;
+use crate::path::decay::Decay;
 use crate::path::delay::{DelayEstimator, PeerClock, STALE};
 use crate::path::mtu::MtuDiscovery;
 use crate::path::pacer::Pacer;
@@ -87,6 +88,10 @@ pub(super) struct Path {
     pub(super) gap_news: bool,
     /// What its way back carries, as far as acknowledgements show.
     pub(super) way_back: WayBack,
+    /// Whether it loses so much that it should rest.
+    pub(super) decay: Decay,
+    /// It should, and a better one lives.
+    pub(super) rests: bool,
     /// The share of packets that were lost here lately.
     pub(super) loss: f64,
     /// Something sent here was acknowledged since the last look.
@@ -168,6 +173,8 @@ impl Path {
             closed: false,
             gap_news: false,
             way_back: WayBack::default(),
+            decay: Decay::default(),
+            rests: false,
             loss: 0.0,
             delay_news: false,
             unanswerable: 0,
@@ -208,6 +215,11 @@ impl Path {
 
     /// May carry new data.
     pub(super) fn is_usable(&self) -> bool {
+        self.lives() && !self.rests
+    }
+
+    /// May carry new data, or rests and could.
+    pub(super) fn lives(&self) -> bool {
         self.validated
             && self.state.condition() == Condition::Active
             && self.settings.priority != Priority::Off
@@ -262,8 +274,9 @@ impl Path {
         Some(self.rhythm.doubtful_at(oldest, &self.rtt, MAX_ACK_DELAY))
     }
 
-    /// Notes that a packet arrived, or was lost.
-    pub(super) fn note_fate(&mut self, lost: bool) {
+    /// Notes that a packet that left at `sent` arrived, or was lost.
+    pub(super) fn note_fate(&mut self, sent: Instant, lost: bool) {
+        self.decay.on_fate(sent, lost);
         self.loss += (f64::from(u8::from(lost)) - self.loss) / LOSS_WINDOW;
     }
 

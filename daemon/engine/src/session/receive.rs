@@ -91,6 +91,7 @@ impl Session {
             for path in &mut self.paths {
                 path.adapt_acknowledgements(now);
             }
+            self.look_at_losses(now);
             self.update_bulk_target();
         }
         let gap = self.paths.iter().any(|path| path.received.has_recent_gap(now));
@@ -256,7 +257,12 @@ impl Session {
             self.paths[of].received.on_ack_of_ack(largest);
         }
         let path = &mut self.paths[index];
-        path.note_fate(false);
+        if packet.ack_eliciting {
+            path.note_fate(packet.sent, false);
+        }
+        if packet.was_lost {
+            path.decay.on_late();
+        }
         if let Some(size) = packet.contents.probe {
             path.mtu.on_probe_acked(now, size);
         } else {
@@ -284,7 +290,7 @@ impl Session {
                 // A probe that is too large is no sign of congestion.
                 path.mtu.on_probe_lost(now, size);
             } else {
-                path.note_fate(true);
+                path.note_fate(packet.sent, true);
                 bytes += u64::from(packet.bytes);
                 let payload = packet.bytes as usize - path.outer_overhead();
                 path.mtu.on_lost(now, packet.sent, payload, path.rtt.smoothed());

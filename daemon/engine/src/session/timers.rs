@@ -40,6 +40,7 @@ impl Session {
             self.changed(now, index, silent);
             self.changed(now, index, trusted);
         }
+        self.set_resting();
         if !self.paths.iter().any(Path::is_usable) {
             // Nothing better lives: whatever answers is used, however often it failed.
             for index in 0..self.paths.len() {
@@ -63,6 +64,7 @@ impl Session {
             next = next.min(*until);
         }
         let waiting = self.keys.is_some() && (!self.queues.is_empty() || self.store.has_repairs());
+        let busy = self.is_busy(self.now);
         for path in &mut self.paths {
             next = next.min(path.sent.loss_deadline().unwrap_or(Instant::NEVER));
             next = next.min(path.received.ack_deadline().unwrap_or(Instant::NEVER));
@@ -72,6 +74,9 @@ impl Session {
             // An address that is not proved gets no probe for nothing: its next datagram makes room.
             if path.may_probe() {
                 next = next.min(state.unwrap_or(Instant::NEVER));
+            }
+            if busy && path.lives() {
+                next = next.min(path.decay.probe_at().unwrap_or(Instant::NEVER));
             }
             if path.is_usable() {
                 next = next.min(path.mtu.deadline().unwrap_or(Instant::NEVER));
@@ -118,7 +123,7 @@ impl Session {
     }
 
     /// Long queues are borne for a while after a WAN was lost; not again at once where one comes and goes.
-    fn be_lenient(&mut self, now: Instant) {
+    pub(super) fn be_lenient(&mut self, now: Instant) {
         if self
             .lenient_since
             .is_none_or(|since| now.since(since) >= LENIENT_EVERY)
@@ -145,6 +150,7 @@ impl Session {
                 }
                 self.give_up_in_flight(now, index);
                 let path = &mut self.paths[index];
+                path.decay.use_again(now);
                 path.congestion.on_idle_restart(now);
                 path.challenge = None;
             }
@@ -164,6 +170,7 @@ impl Session {
             state: change.to,
             why: change.why,
         });
+        self.set_resting();
         self.update_bulk_target();
     }
 
@@ -175,7 +182,7 @@ impl Session {
             oldest: path.sent.oldest_unacknowledged(),
             overdue,
             newest_overdue,
-            alone: !self.has_company(index),
+            alone: path.rests || !self.has_company(index),
         }
     }
 

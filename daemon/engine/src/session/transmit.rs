@@ -213,6 +213,12 @@ impl Session {
             frame::write_response(out, response);
             eliciting = true;
         }
+        if self.wants_loss_probe(now, index) {
+            let path = &mut self.paths[index];
+            path.decay.on_probe_sent(now, path.settings.metered);
+            frame::write_ping(out);
+            eliciting = true;
+        }
         // An idle session asks nothing.
         let busy = self.paths.iter().any(|path| path.sent.in_flight() > 0);
         if busy && self.paths[index].wants_fresh_delay(now) {

@@ -261,7 +261,18 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         "loses-much",
         "one link begins to lose 30 %",
         worse(Change::Loss(Loss::Random(0.3))),
-        moved,
+        move |report: &Report| {
+            let lost: u64 = report.links.iter().map(|link| link.lost_random).sum();
+            let mut targets = moved(report);
+            // What half a second of both directions loses.
+            targets.push(Target::at_most("packets lost by chance", lost as f64, 1300.0));
+            targets.push(Target::at_most(
+                "gap of the transfer, ms",
+                report.gap_between(0, 4.95, 7.0),
+                100.0,
+            ));
+            targets
+        },
     ));
     let far = Change::Delay(Duration::from_millis(310));
     all.extend(for_each_bulk(
