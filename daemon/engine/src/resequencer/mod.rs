@@ -2,7 +2,7 @@
 //!
 //! What comes too late for its order is delivered all the same, once; what came before is dropped. A hole is waited for
 //! as long as the paths' difference explains it, and longer while it is known that something was lost and is being sent
-//! again. Nothing waits longer than [`LONGEST_HOLD`], or than half of it while the holes before it are being filled.
+//! again. Nothing waits longer than [`LONGEST_HOLD`], unless the holes before it are being filled one after the other.
 
 #[cfg(test)]
 mod bounds;
@@ -31,13 +31,13 @@ use reassembly::Reassembly;
 use table::{Slot, Table};
 use unordered::Unordered;
 
-/// No hole is waited for longer than this, if nothing before it was filled meanwhile.
-pub const LONGEST_HOLD: Duration = Duration::from_millis(150);
+/// No hole is waited for longer than this, whatever the sender's hint says, if nothing before it was filled meanwhile.
+pub const LONGEST_HOLD: Duration = Duration::from_millis(250);
 /// A hole of which nothing is known is waited for no longer than this.
-const LONGEST_UNPROVEN: Duration = Duration::from_millis(100);
-/// Where one hole was filled, the next one is given this at least, if a repair is to be expected: after the death of a path
-/// repairs come one after the other, and a sender's time-out begins anew with each.
-const NEXT_HOLD: Duration = Duration::from_millis(75);
+const LONGEST_UNPROVEN: Duration = Duration::from_millis(200);
+/// Where one hole was filled, the next one is known since no longer than this before: after the death of a path repairs come
+/// one after the other, and a sender's time-out begins anew with each.
+const GRANTED: Duration = Duration::from_millis(75);
 const SHORTEST_HOLD: Duration = Duration::from_millis(5);
 /// Beyond the difference of the paths.
 const HOLD_MARGIN: Duration = Duration::from_millis(4);
@@ -508,7 +508,7 @@ impl Resequencer {
             flow.is_ready = true;
             self.ready.push_back(slot);
         }
-        let granted = flow.progress - (LONGEST_HOLD - NEXT_HOLD);
+        let granted = flow.progress - GRANTED;
         let since = flow.waiting.front().map(|held| held.since.max(granted));
         // After a hole was closed or given up, the next one is another.
         let was_open = flow.blocked_since.is_some() && !update.filled && !update.given_up;

@@ -131,6 +131,8 @@ const LOSS_WINDOW: f64 = 1024.0;
 const LOSSY: f64 = 0.001;
 /// Nanoseconds of queue that are believed without having been measured.
 const LONGEST_PREDICTED_QUEUE: i64 = 100_000_000;
+/// The same where the rate moves all the time.
+const LONGEST_MOVING_QUEUE: i64 = 200_000_000;
 
 impl Path {
     pub(super) fn new(
@@ -262,9 +264,12 @@ impl Path {
             .rate()
             .nanoseconds(self.sent.in_flight())
             .min(i64::MAX as u64) as i64;
-        let queue = drain
-            .saturating_sub(least.as_nanos() as i64)
-            .clamp(0, LONGEST_PREDICTED_QUEUE);
+        let longest = if self.congestion.follows() {
+            LONGEST_MOVING_QUEUE
+        } else {
+            LONGEST_PREDICTED_QUEUE
+        };
+        let queue = drain.saturating_sub(least.as_nanos() as i64).clamp(0, longest);
         measured.max(base.saturating_add(queue))
     }
 

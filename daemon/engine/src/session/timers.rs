@@ -18,6 +18,11 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(10);
 const SKEW_MARGIN: Duration = Duration::from_millis(4);
 /// Longest time that a hole is worth: far under Linux's shortest retransmission time-out.
 const LONGEST_HOLD: Duration = Duration::from_millis(150);
+/// The same for a hole of which nothing is known.
+const LONGEST_UNPROVEN: Duration = Duration::from_millis(96);
+/// The same two where a path's rate moves all the time: the queue that its sender keeps has made its time-outs longer.
+const MOVING_HOLD: Duration = Duration::from_millis(250);
+const MOVING_UNPROVEN: Duration = Duration::from_millis(196);
 
 impl Session {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
@@ -238,8 +243,13 @@ impl Session {
         let slowest = delays().map(Path::latest_arrival).max().unwrap_or(0);
         let skew = Duration::from_nanos(slowest.saturating_sub(fastest).clamp(0, 10_000_000_000) as u64);
         let round_trip = delays().map(|path| path.rtt.smoothed()).max().unwrap_or_default();
-        let unproven = (skew + SKEW_MARGIN).min(LONGEST_HOLD);
-        let repair = (skew + round_trip * 3 + SKEW_MARGIN).min(LONGEST_HOLD);
+        let (longest_unproven, longest) = if delays().any(|path| path.congestion.follows()) {
+            (MOVING_UNPROVEN, MOVING_HOLD)
+        } else {
+            (LONGEST_UNPROVEN, LONGEST_HOLD)
+        };
+        let unproven = (skew + SKEW_MARGIN).min(longest_unproven);
+        let repair = (skew + round_trip * 3 + SKEW_MARGIN).min(longest);
         frame::write_hold(
             out,
             HoldHint {
