@@ -106,6 +106,10 @@ pub struct PathCounters {
     pub repair_bytes: u64,
     /// Bytes of data sent here although another path carries them too.
     pub copy_bytes: u64,
+    /// Bytes of parity sent here.
+    pub parity_bytes: u64,
+    /// Datagrams from the peer that were lost here, and computed from its parity.
+    pub recovered: u64,
     /// How often it fell silent for longer than it should.
     pub suspicions: u64,
     /// How often it was given up.

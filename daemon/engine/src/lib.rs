@@ -16,6 +16,7 @@ pub mod client;
 pub mod congestion;
 pub mod crypto;
 pub mod event;
+mod fec;
 pub mod flow;
 pub mod handshake;
 pub mod ids;

@@ -1,6 +1,6 @@
 //! Any plaintext: reading ends, stays inside, and what was read can be written and read again.
 
-use sennit_engine::wire::frame::{self, Frame};
+use sennit_engine::wire::frame::{self, Frame, ParityFrame};
 
 /// Reads frames until the end or an error.
 pub fn run(plaintext: &[u8]) {
@@ -42,6 +42,10 @@ fn write(out: &mut Vec<u8>, plaintext: &[u8], frame: &Frame) {
         Frame::Skip { flow, offset, length } => frame::write_skip(out, *flow, u64::from(*offset), *length),
         Frame::Control(range) => frame::write_control(out, &plaintext[range.clone()]),
         Frame::Close { reason } => frame::write_close(out, *reason),
+        Frame::Parity(parity) => {
+            let symbol = &plaintext[parity.symbol.clone()];
+            frame::write_parity(out, parity.path, parity.first, parity.count, parity.key, symbol);
+        }
         Frame::Data(data) => {
             let body = &plaintext[data.body.clone()];
             if body.len() < 0x4000 {
@@ -60,6 +64,11 @@ fn check_equal(plaintext: &[u8], frame: &Frame, again: &[u8], read: &Frame) {
                 (b.flow, b.ordered, b.offset, b.kind)
             );
             assert_eq!(plaintext[a.body.clone()], again[b.body.clone()]);
+        }
+        (Frame::Parity(a), Frame::Parity(b)) => {
+            let fields = |one: &ParityFrame| (one.path, one.first, one.count, one.key);
+            assert_eq!(fields(a), fields(b));
+            assert_eq!(plaintext[a.symbol.clone()], again[b.symbol.clone()]);
         }
         (Frame::Control(a), Frame::Control(b)) => assert_eq!(plaintext[a.clone()], again[b.clone()]),
         (Frame::Ack(a), Frame::Ack(b)) => {

@@ -4,6 +4,7 @@
 //! does what is due, `path` is one path with all its estimators.
 
 mod losses;
+mod parity;
 mod path;
 mod receive;
 mod timers;
@@ -105,6 +106,8 @@ pub(crate) struct Session {
     /// Room for the packets of one acknowledgement, kept so that none needs an allocation.
     acked: Vec<Sent<Carried>>,
     lost: Vec<Sent<Carried>>,
+    /// Room for one parity, likewise.
+    parity: Vec<u8>,
     /// When data came from the peer last, on any path.
     heard_at: Instant,
     next_hint: Instant,
@@ -142,6 +145,7 @@ impl Session {
             now,
             acked: Vec::new(),
             lost: Vec::new(),
+            parity: Vec::new(),
             heard_at: now,
             next_hint: now,
             next_look: now,

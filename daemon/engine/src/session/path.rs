@@ -21,6 +21,7 @@ use crate::path::way_back::{AckPolicy, WayBack};
 use crate::replay::ReplayWindow;
 use crate::scheduler::PathView;
 use crate::session::Side;
+use crate::session::parity::Parity;
 use crate::settings::{BytesPerSecond, Priority, WanSettings};
 use crate::store::PieceId;
 use crate::time::Instant;
@@ -94,6 +95,7 @@ pub(super) struct Path {
     pub(super) rests: bool,
     /// The share of packets that were lost here lately.
     pub(super) loss: f64,
+    pub(super) parity: Parity,
     /// Something sent here was acknowledged since the last look.
     pub(super) delay_news: bool,
     /// Datagrams with nothing but an acknowledgement since one that wanted an answer.
@@ -178,6 +180,7 @@ impl Path {
             decay: Decay::default(),
             rests: false,
             loss: 0.0,
+            parity: Parity::new(now),
             delay_news: false,
             unanswerable: 0,
             data_sent: Instant::ZERO,
@@ -283,6 +286,7 @@ impl Path {
     pub(super) fn note_fate(&mut self, sent: Instant, lost: bool) {
         self.decay.on_fate(sent, lost);
         self.loss += (f64::from(u8::from(lost)) - self.loss) / LOSS_WINDOW;
+        self.parity.policy.note_fate(lost, self.delay.queue());
     }
 
     /// Loses so much that what is urgent should not rely on it.

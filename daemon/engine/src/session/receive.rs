@@ -70,7 +70,9 @@ impl Session {
         if newest && path.network != network {
             self.peer_moved(now, index, network);
         }
-        match self.handle_frames(now, index, network, &plaintext) {
+        let understood = self.handle_frames(now, index, network, &plaintext);
+        self.note_arrival(now, index, number, &plaintext);
+        match understood {
             Some(ack_eliciting) => {
                 let path = &mut self.paths[index];
                 path.replay.mark(number);
@@ -185,6 +187,7 @@ impl Session {
                             .receive(now, data.flow, data.ordered, data.offset, data.kind, body);
                     understood &= !taken.is_err_and(ContextError::forbids_acknowledgement);
                 }
+                Frame::Parity(parity) => self.handle_parity(now, &parity, plaintext),
                 Frame::Close { .. } => self.peer_closed(now),
             }
         }

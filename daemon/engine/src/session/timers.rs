@@ -87,6 +87,9 @@ impl Session {
                 next = next.min(path.mtu.deadline().unwrap_or(Instant::NEVER));
                 next = next.min(path.doubtful_at().unwrap_or(Instant::NEVER));
             }
+            if let Some(at) = path.parity_deadline().filter(|at| *at > self.now) {
+                next = next.min(at);
+            }
             if let Some(moving) = &path.moving {
                 next = next.min(moving.ask_at);
             }

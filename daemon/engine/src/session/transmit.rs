@@ -5,6 +5,7 @@
 
 use rand_chacha::rand_core::RngCore;
 
+use super::parity::Moment;
 use super::path::{Carried, GATHER};
 use super::{HINT_EVERY, MOST_PATHS, Session, Transmit};
 use crate::flow::{Room, Want};
@@ -90,10 +91,26 @@ impl Session {
         };
         out.extend_from_slice(&header.encode());
         let body = start + DATA_HEADER_LEN;
-        let end = start + limit - TAG_LEN;
+        let whole = self.paths[index].mtu.current() - self.paths[index].parity.reserve();
+        let end = start + limit.min(whole) - TAG_LEN;
         let mut carried = Carried::default();
 
         let may_send_data = self.may_send_data(now, index);
+        if may_send_data && first && self.write_parity(now, index, Moment::Busy, out) {
+            self.seal(
+                now,
+                index,
+                Open {
+                    header,
+                    number,
+                    start,
+                    eliciting: true,
+                    carried,
+                },
+                out,
+            );
+            return Built::More;
+        }
         let mut eliciting = self.write_control(now, index, end, out, &mut carried);
         let urgent = out.len() > body;
         self.write_acks(now, index, urgent, end, out, &mut carried);
@@ -133,6 +150,9 @@ impl Session {
                 }
             }
         }
+        if out.len() == body && first && may_send_data {
+            eliciting = self.write_parity(now, index, Moment::Idle, out);
+        }
         if out.len() == body && first {
             // Nothing to say: perhaps a larger size wants to be tried, or the path asked whether it lives.
             eliciting = self.write_probe(now, index, out, start, &mut carried);
@@ -146,11 +166,18 @@ impl Session {
             built = Built::Alone;
             eliciting = self.wants_answer(index, out, end);
         }
-        let Some(keys) = self.keys.as_ref() else {
-            return Built::Nothing;
-        };
-        keys.seal.seal(header.path, number, out, start);
-        self.sent(now, index, number, out.len() - start, eliciting, carried);
+        self.seal(
+            now,
+            index,
+            Open {
+                header,
+                number,
+                start,
+                eliciting,
+                carried,
+            },
+            out,
+        );
         built
     }
 
@@ -285,7 +312,8 @@ impl Session {
         carried: &mut Carried,
     ) {
         let wan = self.paths[index].wan;
-        let full_room = self.paths[index].mtu.current() - DATA_OVERHEAD;
+        let path = &self.paths[index];
+        let full_room = path.mtu.current() - path.parity.reserve() - DATA_OVERHEAD;
         if !takes_part(index, &self.views) {
             // A reserve rests from repairs, too, while better ones live.
             return;
@@ -528,6 +556,25 @@ impl Session {
         true
     }
 
+    /// Seals a datagram that is complete, and notes it.
+    fn seal(&mut self, now: Instant, index: usize, open: Open, out: &mut Vec<u8>) {
+        let Some(keys) = self.keys.as_ref() else { return };
+        let path = &mut self.paths[index];
+        let payload = path.mtu.current();
+        let plaintext = &out[open.start + DATA_HEADER_LEN..];
+        let data = !open.carried.pieces.is_empty();
+        path.parity.sent(open.number, plaintext, data, payload);
+        keys.seal.seal(open.header.path, open.number, out, open.start);
+        self.sent(
+            now,
+            index,
+            open.number,
+            out.len() - open.start,
+            open.eliciting,
+            open.carried,
+        );
+    }
+
     /// Notes a datagram that was sealed.
     fn sent(
         &mut self,
@@ -601,6 +648,18 @@ impl Session {
             segment_size,
         })
     }
+}
+
+/// A datagram whose frames are written.
+#[derive(Debug)]
+struct Open {
+    header: DataHeader,
+    number: u64,
+    /// Where it begins.
+    start: usize,
+    /// It wants an acknowledgement.
+    eliciting: bool,
+    carried: Carried,
 }
 
 /// What became of a datagram.

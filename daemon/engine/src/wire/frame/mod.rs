@@ -13,12 +13,14 @@ use crate::ids::{FlowId, PathId};
 use crate::settings::{BytesPerSecond, Mode, Priority};
 
 pub use ack::{AckFrame, AckRanges, MAX_ACK_RANGES};
+pub(crate) use kind::PARITY;
 pub(crate) use read::mode_from_wire;
 pub use read::{FrameError, read};
 pub(crate) use write::mode_to_wire;
 pub use write::{
     DataMark, begin_data, data_overhead, finish_data, write_ack, write_challenge, write_close, write_control,
-    write_data, write_hold, write_padding, write_ping, write_response, write_skip, write_wan_status,
+    write_data, write_hold, write_padding, write_parity, write_ping, write_response, write_skip,
+    write_wan_status,
 };
 
 /// The type bytes.
@@ -38,8 +40,10 @@ pub(crate) mod kind {
     pub(crate) const DATA_LAST: u8 = 0x4b;
     pub(crate) const DATA_ORDERED: u8 = 0x01;
     pub(crate) const DATA_LENGTH: u8 = 0x02;
-    /// Types from here on carry their length, so that who does not know them can skip them.
-    pub(crate) const EXTENSION: u8 = 0x80;
+    /// The types from here on carry their length, so that who does not know them can skip them.
+    pub(crate) const PARITY: u8 = 0x80;
+    /// No one yet.
+    pub(crate) const EXTENSION: u8 = 0x81;
 }
 
 /// One frame.
@@ -81,6 +85,8 @@ pub enum Frame {
     },
     /// Units of a flow.
     Data(DataFrame),
+    /// A sum of plaintexts, out of which a lost one can be computed.
+    Parity(ParityFrame),
     /// A type of a later version, already skipped.
     Unknown,
 }
@@ -91,6 +97,24 @@ impl Frame {
         !matches!(self, Self::Padding | Self::Ack(_) | Self::Close { .. })
     }
 }
+
+/// A sum of the plaintexts of consecutive packets, see docs/PROTOCOL.md.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParityFrame {
+    /// The path on which the packets left.
+    pub path: PathId,
+    /// Low 32 bits of the first one's number.
+    pub first: u32,
+    /// Packets.
+    pub count: u8,
+    /// What the coefficients are computed from.
+    pub key: u16,
+    /// Where the sum lies in the plaintext.
+    pub symbol: Range<usize>,
+}
+
+/// Bytes of a PARITY frame before its sum, if that is not shorter than 56 bytes.
+pub const PARITY_OVERHEAD: usize = 11;
 
 /// Units of a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::{AckFrame, AckRanges, DataFrame, DataKind, Frame, HoldHint, MAX_ACK_RANGES, WanStatus, kind};
+use super::{
+    AckFrame, AckRanges, DataFrame, DataKind, Frame, HoldHint, MAX_ACK_RANGES, ParityFrame, WanStatus, kind,
+};
 use crate::ids::{FlowId, PathId};
 use crate::settings::{BytesPerSecond, Mode, Priority};
 use crate::wire::varint;
@@ -52,6 +54,7 @@ pub fn read(plaintext: &[u8], at: &mut usize) -> Result<Option<Frame>, FrameErro
         },
         kind::CONTROL => Frame::Control(fields.sized()?),
         kind::CLOSE => Frame::Close { reason: fields.u8()? },
+        kind::PARITY => Frame::Parity(fields.parity()?),
         kind::EXTENSION.. => {
             fields.sized()?;
             Frame::Unknown
@@ -113,6 +116,25 @@ impl Fields<'_> {
         }
         *self.at = end;
         Ok(start..end)
+    }
+
+    fn parity(&mut self) -> Result<ParityFrame, FrameError> {
+        let fields = self.sized()?;
+        let end = fields.end;
+        *self.at = fields.start;
+        let (path, first, count, key) = (self.u8()?, self.u32()?, self.u8()?, self.u16()?);
+        let symbol = *self.at..end;
+        *self.at = end;
+        if symbol.is_empty() || count == 0 {
+            return Err(FrameError::Invalid);
+        }
+        Ok(ParityFrame {
+            path: PathId(path),
+            first,
+            count,
+            key,
+            symbol,
+        })
     }
 
     fn data(&mut self, first: u8) -> Result<DataFrame, FrameError> {

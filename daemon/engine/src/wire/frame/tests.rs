@@ -88,6 +88,7 @@ enum Written {
     Control(Vec<u8>),
     Close(u8),
     Data(u32, bool, u64, DataKind, Vec<u8>),
+    Parity(u8, u32, u8, u16, Vec<u8>),
     Later(u8, Vec<u8>),
 }
 
@@ -114,7 +115,16 @@ fn written() -> impl Strategy<Value = Written> {
         prop::collection::vec(any::<u8>(), 0..100).prop_map(Written::Control),
         any::<u8>().prop_map(Written::Close),
         data(),
-        (0x80..=0xffu8, prop::collection::vec(any::<u8>(), 0..100))
+        (
+            any::<(u8, u32, u16)>(),
+            1u8..,
+            prop::collection::vec(any::<u8>(), 1..1437)
+        )
+            .prop_map(|((path, first, key), count, symbol)| Written::Parity(path, first, count, key, symbol)),
+        (
+            kind::EXTENSION..=0xffu8,
+            prop::collection::vec(any::<u8>(), 0..100)
+        )
             .prop_map(|(kind, rest)| Written::Later(kind, rest)),
     ]
 }
@@ -136,6 +146,12 @@ fn write(out: &mut Vec<u8>, frame: &Written, last: bool) {
             let overhead = out.len() - before - body.len();
             let saved = usize::from(!last && body.len() < 64);
             assert_eq!(overhead, data_overhead(FlowId(*flow), *kind, !last) - saved);
+        }
+        Written::Parity(path, first, count, key, symbol) => {
+            let before = out.len();
+            write_parity(out, PathId(*path), *first, *count, *key, symbol);
+            let overhead = out.len() - before - symbol.len();
+            assert_eq!(overhead, PARITY_OVERHEAD - usize::from(symbol.len() < 56));
         }
         Written::Later(kind, rest) => {
             out.push(*kind);
@@ -168,6 +184,13 @@ fn check(plaintext: &[u8], written: &Written, read: Frame) {
         }
         (Written::Control(message), Frame::Control(range)) => assert_eq!(message, &plaintext[range]),
         (Written::Close(reason), Frame::Close { reason: read }) => assert_eq!(*reason, read),
+        (Written::Parity(path, first, count, key, symbol), Frame::Parity(read)) => {
+            assert_eq!(
+                (PathId(*path), *first, *count, *key),
+                (read.path, read.first, read.count, read.key)
+            );
+            assert_eq!(symbol, &plaintext[read.symbol]);
+        }
         (Written::Data(flow, ordered, offset, kind, body), Frame::Data(read)) => {
             assert_eq!(
                 (FlowId(*flow), *ordered, *offset as u32, *kind),
@@ -325,7 +348,10 @@ fn what_no_sender_writes_is_an_error() {
         (&[0x40, 1, 0, 0, 0, 0], FrameError::Invalid),
         (&[0x42, 1, 0, 0, 0, 0, 2, 9], FrameError::Truncated),
         (&[0x44, 1, 0, 0, 0, 0, 0, 3, 0, 2, 9, 9], FrameError::Invalid),
+        (&[0x81, 5, 1, 2], FrameError::Truncated),
         (&[0x80, 5, 1, 2], FrameError::Truncated),
+        (&[0x80, 8, 1, 0, 0, 0, 1, 4, 0, 9], FrameError::Invalid),
+        (&[0x80, 2, 1, 0, 0, 0, 1, 4, 0, 9], FrameError::Invalid),
         (&[0x03, 1, 2], FrameError::Truncated),
         (
             &[0x02, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 32, 10],

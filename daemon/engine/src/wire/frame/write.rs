@@ -1,7 +1,7 @@
 //! Writes frames behind what a datagram already holds.
 
 use super::{AckFrame, DataKind, HoldHint, WanStatus, kind};
-use crate::ids::FlowId;
+use crate::ids::{FlowId, PathId};
 use crate::settings::{Mode, Priority};
 use crate::wire::varint;
 
@@ -68,6 +68,17 @@ pub fn write_challenge(out: &mut Vec<u8>, token: [u8; 8]) {
 pub fn write_response(out: &mut Vec<u8>, token: [u8; 8]) {
     out.push(kind::RESPONSE);
     out.extend_from_slice(&token);
+}
+
+/// Appends a PARITY whose fields are those of `frame`, with this sum.
+pub fn write_parity(out: &mut Vec<u8>, path: PathId, first: u32, count: u8, key: u16, symbol: &[u8]) {
+    out.push(kind::PARITY);
+    varint::write(out, symbol.len() as u64 + 8);
+    out.push(path.0);
+    out.extend_from_slice(&first.to_be_bytes());
+    out.push(count);
+    out.extend_from_slice(&key.to_be_bytes());
+    out.extend_from_slice(symbol);
 }
 
 /// Appends a WAN_STATUS.
