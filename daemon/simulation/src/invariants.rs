@@ -220,6 +220,11 @@ impl Watch {
                 self.found
                     .push(format!("{side}: {repairs} bytes of repairs for {lost} losses"));
             }
+            let parity = sum(|path| path.parity_bytes);
+            if parity > sent / 6 + 100_000 {
+                self.found
+                    .push(format!("{side}: {parity} bytes of parity beside {sent} sent"));
+            }
             if live && deaths > 0 {
                 self.found
                     .push(format!("{side}: {deaths} deaths declared, all links lived"));

@@ -57,6 +57,10 @@ pub struct PathReport {
     pub repairs: f64,
     /// Thousands of bytes sent beside another path.
     pub copies: f64,
+    /// Thousands of bytes of parity.
+    pub parity: f64,
+    /// Packets of the other end that its parity brought back.
+    pub recovered: u64,
     /// Suspicions.
     pub suspicions: u64,
     /// Deaths.
@@ -349,13 +353,13 @@ impl Report {
         if !self.paths.is_empty() {
             writeln!(
                 out,
-                "  path            condition   rate      sent    lost spurious  repairs kB  copies kB  suspicions deaths"
+                "  path            condition   rate      sent    lost spurious  repairs kB  copies kB  parity kB  recovered  suspicions deaths"
             )?;
         }
         for path in &self.paths {
             writeln!(
                 out,
-                "  wan {} {:<9} {:<9} {:>7.1} {:>9} {:>7} {:>8} {:>11.1} {:>10.1} {:>11} {:>6}",
+                "  wan {} {:<9} {:<9} {:>7.1} {:>9} {:>7} {:>8} {:>11.1} {:>10.1} {:>10.1} {:>10} {:>11} {:>6}",
                 path.wan,
                 path.sender,
                 path.condition,
@@ -365,6 +369,8 @@ impl Report {
                 path.spurious,
                 path.repairs,
                 path.copies,
+                path.parity,
+                path.recovered,
                 path.suspicions,
                 path.deaths
             )?;
@@ -459,6 +465,8 @@ fn path_report(side: Side, path: &PathKnowledge) -> PathReport {
         spurious: path.spurious,
         repairs: path.repair_bytes as f64 / 1e3,
         copies: path.copy_bytes as f64 / 1e3,
+        parity: path.parity_bytes as f64 / 1e3,
+        recovered: path.recovered,
         suspicions: path.suspicions,
         deaths: path.deaths,
     }

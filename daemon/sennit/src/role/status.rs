@@ -113,6 +113,8 @@ pub(super) fn path(path: &PathStatus, throughput: &Throughput, on_client: bool) 
         "spurious": counters.spurious,
         "copies": counters.copy_bytes,
         "repairs": counters.repair_bytes,
+        "parity": counters.parity_bytes,
+        "recovered": counters.recovered,
         "suspicions": counters.suspicions,
         "deaths": counters.deaths,
     })

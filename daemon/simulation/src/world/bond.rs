@@ -315,6 +315,8 @@ fn knowledge(status: &SessionStatus, wan: impl Fn(&PathStatus) -> usize) -> Know
                 spurious: path.counters.spurious,
                 repair_bytes: path.counters.repair_bytes,
                 copy_bytes: path.counters.copy_bytes,
+                parity_bytes: path.counters.parity_bytes,
+                recovered: path.counters.recovered,
                 suspicions: path.counters.suspicions,
                 deaths: path.counters.deaths,
             })

@@ -102,6 +102,10 @@ pub struct PathKnowledge {
     pub repair_bytes: u64,
     /// Bytes sent here beside another path.
     pub copy_bytes: u64,
+    /// Bytes of parity sent here.
+    pub parity_bytes: u64,
+    /// Datagrams from the peer that were lost here and computed from its parity.
+    pub recovered: u64,
     /// How often it was suspected.
     pub suspicions: u64,
     /// How often it was given up.
