@@ -81,6 +81,38 @@ fn losses_are_repaired() {
 }
 
 #[test]
+fn what_a_far_lossy_path_loses_is_computed_before_a_repair_could_come() {
+    let far = Link {
+        delay: Duration::from_millis(40),
+        lose_every: Some(100),
+        silent: false,
+    };
+    let mut pair = connected(Mode::Speed, &[far]);
+    let mut number = 0;
+    let mut send = |pair: &mut Pair, packets: u32| {
+        for _ in 0..packets {
+            pair.send_up(number, 1200);
+            number += 1;
+            pair.run(Duration::from_micros(400));
+        }
+        number
+    };
+    send(&mut pair, 8000);
+    // Some 50 of these get lost; a repair would come 80 ms after its packet at the earliest.
+    let sent = send(&mut pair, 5000);
+    pair.run(Duration::from_millis(40 + 25));
+    let arrived: std::collections::BTreeSet<_> =
+        pair.at_server.iter().map(|packet| number_of(packet)).collect();
+    let missing = (sent - 5000..sent)
+        .filter(|number| !arrived.contains(number))
+        .count();
+    assert!(missing <= 2, "{missing} packets wait for a repair");
+    let paths = pair.client.status(pair.now).paths;
+    assert!(paths[0].counters.lost > 80, "{:?}", paths[0].counters);
+    assert!(paths[0].counters.parity_bytes > 0);
+}
+
+#[test]
 fn the_silent_death_of_a_path_loses_nothing() {
     for mode in [Mode::Speed, Mode::Redundant] {
         let mut pair = connected(mode, &[GOOD, GOOD]);

@@ -84,6 +84,22 @@ mod tests {
             .collect()
     }
 
+    /// The example of docs/PROTOCOL.md, computed apart from this code.
+    #[test]
+    fn a_parity_is_what_the_specification_says() {
+        let mut encoder = Encoder::default();
+        encoder.parity(1, &mut Vec::new());
+        for (number, plaintext) in [&[0x01][..], &[], &[0x41, 0x05, 0x00]].into_iter().enumerate() {
+            encoder.push(number as u64, plaintext, true, 1452);
+        }
+        let mut symbol = Vec::new();
+        let before = encoder.parity(3, &mut symbol).expect("key 0");
+        symbol.clear();
+        let span = encoder.parity(3, &mut symbol).expect("key 1");
+        assert_eq!((before.key, span.key, span.first, span.count), (0, 1, 0, 3));
+        assert_eq!(symbol, [0x00, 0xeb, 0xcf, 0x4f, 0x00]);
+    }
+
     #[test]
     fn one_lost_packet_comes_back_with_the_next_parity() {
         let packets = packets([1400, 3, 900, 1450, 60, 1, 1400, 1400].into_iter());

@@ -113,6 +113,11 @@ pub(crate) fn add(vectors: &mut Vectors) {
             frame::write_data(out, FlowId(256), true, 8, kind, false, &body);
         },
     );
+    frame(
+        "parity",
+        &[0x80, 11, 2, 0, 0, 1, 0, 3, 0, 1, 0xee, 0xee, 0xee],
+        &|out| frame::write_parity(out, PathId(2), 256, 3, 1, &body),
+    );
     let long = [0xee; 64];
     let expected = [&[0x4b, 5, 0, 0, 0, 8, 0x40, 64][..], &long].concat();
     frame("segment_ordered_with_length", &expected, &|out| {
