@@ -221,7 +221,9 @@ impl Watch {
                     .push(format!("{side}: {repairs} bytes of repairs for {lost} losses"));
             }
             let parity = sum(|path| path.parity_bytes);
-            if parity > sent / 6 + 100_000 {
+            // A share of what is sent, and on paths that have nothing else to send a game's worth.
+            let idle = 32_000.0 * setup.length.as_secs_f64() * knowledge.paths.len() as f64;
+            if parity > sent / 6 + idle as u64 + 100_000 {
                 self.found
                     .push(format!("{side}: {parity} bytes of parity beside {sent} sent"));
             }

@@ -91,25 +91,26 @@ pub(crate) struct Budget {
     filled: Instant,
 }
 
-/// The share of the path's rate, as its divisor, but no less than a call needs.
+/// The share of the path's rate, as its divisor, and bytes a second: a game and a call need no more.
 const SHARE: u64 = 20;
-const LEAST: u64 = 16_000;
-const MOST: u64 = 32_000;
+const PER_SECOND: (u64, u64) = (4_000, 32_000);
+/// Bytes that may leave at once.
+const BURST: u64 = 32_000;
 
 impl Budget {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            bytes: MOST,
+            bytes: BURST,
             filled: now,
         }
     }
 
     /// True if `bytes` may be sent now.
     pub(crate) fn allows(&mut self, now: Instant, rate: BytesPerSecond, bytes: u64) -> bool {
-        let share = BytesPerSecond((rate.0 / SHARE).max(LEAST));
+        let share = BytesPerSecond((rate.0 / SHARE).clamp(PER_SECOND.0, PER_SECOND.1));
         let more = share.bytes_in(now.since(self.filled).as_nanos() as u64);
         if more > 0 {
-            self.bytes = (self.bytes + more).min(MOST);
+            self.bytes = (self.bytes + more).min(BURST);
             self.filled = now;
         }
         self.bytes >= bytes
@@ -170,13 +171,17 @@ mod tests {
     fn an_idle_path_spends_a_share_of_its_rate() {
         let mut budget = Budget::new(Instant::ZERO);
         let mut spent = 0;
+        let slow = BytesPerSecond(200_000);
         for millisecond in 0..10_000 {
             let now = Instant::from_millis(millisecond);
-            while budget.allows(now, FAST, 1400) {
+            while budget.allows(now, slow, 1400) {
                 budget.take(1400);
                 spent += 1400;
             }
         }
-        assert!((2_400_000..2_600_000).contains(&spent), "5 % of 50 MB: {spent}");
+        assert!(
+            (100_000..140_000).contains(&spent),
+            "5 % of 2 MB, and a burst: {spent}"
+        );
     }
 }
