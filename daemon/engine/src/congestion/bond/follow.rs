@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::round::Observation;
-use super::{ACK_SLACK, Bond, PACKET, RateSample, State};
+use super::{ACK_SLACK, Bond, PACKET, PLAIN_QUEUE, RateSample, State};
 use crate::time::Instant;
 
 /// A change of the rate by less than this factor is none.
@@ -73,8 +73,13 @@ impl Bond {
         if matches!(self.state, State::Startup | State::Resume) || self.ceiling || self.compete.is_some() {
             return;
         }
+        // What arrives behind a plain queue is the link's rate; otherwise the estimate has to do.
+        let arrived = sample.rate.0 as f64;
+        let busy = !sample.app_limited && self.ours(sample.queue_delay) > PLAIN_QUEUE;
+        let measured = busy && arrived >= 1.0 && sample.interval >= self.rtt_minimum() / 2;
+        let rate = if measured { arrived } else { self.bandwidth };
         let most = self.most_possible(sample).unwrap_or(f64::MAX);
-        self.swings.learn(now, self.bandwidth.min(most));
+        self.swings.learn(now, rate.min(most));
         if self.state != State::Follow && self.swings.lately(now) == TURNS {
             self.short_queue = now;
             self.enter(now, State::Follow, GAIN);
