@@ -13,6 +13,10 @@ const AVERAGE: f64 = 4096.0;
 const WORTH: f64 = 0.0004;
 /// With more loss a path is dying or policed, and parity would only take what is left of it.
 const HOPELESS: f64 = 0.08;
+/// Losses that come in longer runs than this are left to repairs: as many parities as a run has packets would be too late.
+const LONGEST_RUN: f64 = 2.0;
+/// Losses over which the length of runs is averaged.
+const RUNS: f64 = 32.0;
 /// What was lost behind a longer queue than this was lost by congestion: it says nothing, and parity would add to it.
 const CONGESTED: Duration = Duration::from_millis(12);
 /// Parity costs this many times what is lost: with one and a half times as much, one in ten of them could not be computed.
@@ -31,10 +35,24 @@ pub(crate) const IDLE: Duration = Duration::from_millis(2);
 const IDLE_COVER: usize = 4;
 
 /// What is known of one path's losses, and what follows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
     loss: f64,
+    /// The share of losses whose predecessor arrived.
+    runs: f64,
+    last_lost: u64,
     active: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            loss: 0.0,
+            runs: 1.0,
+            last_lost: 0,
+            active: false,
+        }
+    }
 }
 
 /// What a busy path sends.
@@ -47,14 +65,19 @@ pub(crate) struct Due {
 }
 
 impl Policy {
-    /// A packet arrived, or was lost, while the path's queue was this long.
-    pub(crate) fn note_fate(&mut self, lost: bool, queue: Duration) {
+    /// A packet arrived, or was lost, while the path's queue was this long. What is lost together comes in order.
+    pub(crate) fn note_fate(&mut self, number: u64, lost: bool, queue: Duration) {
         if queue > CONGESTED {
             return;
         }
+        if lost {
+            let begins = number != self.last_lost + 1;
+            self.runs += (f64::from(u8::from(begins)) - self.runs) / RUNS;
+            self.last_lost = number;
+        }
         self.loss += (f64::from(u8::from(lost)) - self.loss) / AVERAGE;
         let least = if self.active { WORTH / 2.0 } else { WORTH };
-        self.active = (least..HOPELESS).contains(&self.loss);
+        self.active = (least..HOPELESS).contains(&self.loss) && self.runs > 1.0 / LONGEST_RUN;
     }
 
     /// True while the path's packets are kept for parity.
@@ -132,7 +155,7 @@ mod tests {
     /// After this many packets, of which one in `every` is lost.
     fn after(packets: usize, every: usize, queue: Duration) -> Policy {
         let mut policy = Policy::default();
-        (1..=packets).for_each(|number| policy.note_fate(number % every == 0, queue));
+        (1..=packets).for_each(|number| policy.note_fate(number as u64, number % every == 0, queue));
         policy
     }
 
@@ -151,6 +174,15 @@ mod tests {
         );
         assert!((8..=12).contains(&interval(30).unwrap()));
         assert_eq!(interval(5), None, "no parity saves a path that loses a fifth");
+    }
+
+    #[test]
+    fn runs_of_losses_are_left_to_repairs() {
+        let mut policy = Policy::default();
+        (0..20_000).for_each(|number| policy.note_fate(number, number % 300 < 5, Duration::ZERO));
+        assert!(!policy.is_active());
+        (0..20_000).for_each(|number| policy.note_fate(number, number % 60 == 0, Duration::ZERO));
+        assert!(policy.is_active(), "single ones again");
     }
 
     #[test]

@@ -282,11 +282,11 @@ impl Path {
         Some(self.rhythm.doubtful_at(oldest, &self.rtt, MAX_ACK_DELAY))
     }
 
-    /// Notes that a packet that left at `sent` arrived, or was lost.
-    pub(super) fn note_fate(&mut self, sent: Instant, lost: bool) {
+    /// Notes that the packet with this number that left at `sent` arrived, or was lost.
+    pub(super) fn note_fate(&mut self, number: u64, sent: Instant, lost: bool) {
         self.decay.on_fate(sent, lost);
         self.loss += (f64::from(u8::from(lost)) - self.loss) / LOSS_WINDOW;
-        self.parity.policy.note_fate(lost, self.delay.queue());
+        self.parity.policy.note_fate(number, lost, self.delay.queue());
     }
 
     /// Loses so much that what is urgent should not rely on it.

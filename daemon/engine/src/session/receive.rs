@@ -261,7 +261,7 @@ impl Session {
         }
         let path = &mut self.paths[index];
         if packet.ack_eliciting {
-            path.note_fate(packet.sent, false);
+            path.note_fate(packet.number, packet.sent, false);
         }
         if packet.was_lost {
             path.decay.on_late();
@@ -293,7 +293,7 @@ impl Session {
                 // A probe that is too large is no sign of congestion.
                 path.mtu.on_probe_lost(now, size);
             } else {
-                path.note_fate(packet.sent, true);
+                path.note_fate(packet.number, packet.sent, true);
                 bytes += u64::from(packet.bytes);
                 let payload = packet.bytes as usize - path.outer_overhead();
                 path.mtu.on_lost(now, packet.sent, payload, path.rtt.smoothed());
