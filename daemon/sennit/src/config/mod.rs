@@ -1,6 +1,7 @@
 //! The configuration file: TOML in, checked types out. Opens nothing but that file.
 
 mod client;
+mod forward;
 mod server;
 mod values;
 
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use client::{ClientConfig, ServerConfigOfClient, WanConfig, WanPatterns};
+pub use forward::{Forward, Protocol};
 pub use server::{ClientEntry, ServerConfig};
 pub use values::{
     DEFAULT_PORT, Encryption, Endpoint, InterfaceName, InterfacePattern, LogLevel, Mode, Network, Priority,
