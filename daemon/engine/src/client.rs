@@ -20,7 +20,7 @@ use crate::handshake::{
 use crate::ids::{NetworkPath, PathId, ReceiverIndex, WanId};
 use crate::inner::VirtioHeader;
 use crate::resequencer::Delivery;
-use crate::session::{Session, Side, Transmit};
+use crate::session::{NotSent, Session, Side, Transmit};
 use crate::settings::{Encryption, Mode, Priority, WanSettings};
 use crate::time::Instant;
 use crate::wire::{self, Kind};
@@ -280,6 +280,18 @@ impl Client {
     /// Takes a delivery's memory back when it is written, so that the next one needs no allocation.
     pub fn recycle(&mut self, delivery: Delivery) {
         self.session.recycle(delivery);
+    }
+
+    /// Sends a message to the server's program: reliably, and in order with the others, within the session. What was
+    /// not delivered when the session begins anew ([`Event::Connected`] with `resumed` false) is forgotten.
+    ///
+    /// # Errors
+    /// Says why it was not taken.
+    pub fn send_control(&mut self, message: &[u8]) -> Result<(), NotSent> {
+        if !self.session.has_keys() {
+            return Err(NotSent::NotConnected);
+        }
+        self.session.send_control(message)
     }
 
     /// What happened.

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::crypto::Suite;
 use crate::ids::{ClientId, NetworkPath, PathId, WanId};
 use crate::path::state::Condition;
@@ -40,6 +42,11 @@ pub enum Event {
         client: ClientId,
         /// True if both ends still knew the session.
         resumed: bool,
+    },
+    /// A message of the peer's program, as it was handed to `send_control` there.
+    Control {
+        /// The message.
+        message: Bytes,
     },
     /// On a server: a path of a client has a new address on the other side (NAT rebinding).
     PathMoved {

@@ -34,4 +34,4 @@ pub mod wire;
 
 pub use client::{Client, ClientConfig};
 pub use server::{ClientEntry, Server, ServerConfig};
-pub use session::Transmit;
+pub use session::{LONGEST_MESSAGE, NotSent, Transmit};

@@ -20,7 +20,7 @@ use crate::handshake::{
 use crate::ids::{ClientId, NetworkPath, ReceiverIndex, WanId};
 use crate::inner::VirtioHeader;
 use crate::resequencer::Delivery;
-use crate::session::{Session, Side, Transmit};
+use crate::session::{NotSent, Session, Side, Transmit};
 use crate::settings::{Encryption, Mode};
 use crate::time::Instant;
 use crate::wire::{self, DataHeader, Kind};
@@ -306,6 +306,17 @@ impl Server {
         if let Some(session) = known.and_then(|known| known.session.as_mut()) {
             session.recycle(delivery);
         }
+    }
+
+    /// Sends a message to a client's program: reliably, and in order with the others, within the session. What was not
+    /// delivered when the session begins anew ([`Event::ClientConnected`] with `resumed` false) is forgotten.
+    ///
+    /// # Errors
+    /// Says why it was not taken.
+    pub fn send_control(&mut self, client: ClientId, message: &[u8]) -> Result<(), NotSent> {
+        let known = self.clients.get_mut(&client);
+        let session = known.and_then(|known| known.session.as_mut());
+        session.ok_or(NotSent::NotConnected)?.send_control(message)
     }
 
     /// What happened.

@@ -194,3 +194,41 @@ fn the_server_is_told_over_another_path_that_a_link_is_gone() {
         }
     }
 }
+
+fn messages(events: &[Event]) -> Vec<String> {
+    let text = |event: &Event| match event {
+        Event::Control { message } => Some(String::from_utf8_lossy(message).into_owned()),
+        _ => None,
+    };
+    events.iter().filter_map(text).collect()
+}
+
+#[test]
+fn messages_between_the_programs_arrive_once_and_in_order_over_lossy_links() {
+    let lossy = Link {
+        lose_every: Some(3),
+        ..GOOD
+    };
+    let mut pair = connected(Mode::Speed, &[lossy, GOOD]);
+    let sent: Vec<String> = (0..50).map(|number| format!("message {number}")).collect();
+    for message in &sent {
+        pair.client.send_control(message.as_bytes()).unwrap();
+        pair.server.send_control(ClientId(0), message.as_bytes()).unwrap();
+        pair.run(Duration::from_millis(5));
+    }
+    pair.run(Duration::from_secs(2));
+    assert_eq!(messages(&pair.events), sent);
+    assert_eq!(messages(&pair.server_events), sent);
+}
+
+#[test]
+fn a_message_outlives_the_path_that_it_was_sent_on() {
+    let mut pair = connected(Mode::Speed, &[GOOD, GOOD]);
+    pair.client.send_control(b"before").unwrap();
+    pair.links[0].silent = true;
+    pair.server.send_control(ClientId(0), b"to the client").unwrap();
+    pair.client.send_control(b"to the server").unwrap();
+    pair.run(Duration::from_secs(3));
+    assert_eq!(messages(&pair.events), ["to the client"]);
+    assert_eq!(messages(&pair.server_events), ["before", "to the server"]);
+}

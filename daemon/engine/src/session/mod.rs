@@ -3,6 +3,7 @@
 //! This file holds the state and what the roles call; `receive` takes datagrams in, `transmit` builds them, `timers`
 //! does what is due, `path` is one path with all its estimators.
 
+mod control;
 mod losses;
 mod parity;
 mod path;
@@ -31,6 +32,8 @@ use crate::scheduler::{self, PathView, Scheduler};
 use crate::settings::{BytesPerSecond, Mode, WanSettings};
 use crate::store::{DoubtBudget, Store};
 use crate::time::Instant;
+use control::Control;
+pub use control::{LONGEST_MESSAGE, NotSent};
 use path::{Carried, Path};
 use wan_status::Departed;
 
@@ -92,6 +95,7 @@ pub(crate) struct Session {
     paths: Vec<Path>,
     /// Paths that the client gave up, until the server knows.
     departed: Vec<Departed>,
+    control: Control,
     peer_clock: PeerClock,
     queues: FlowQueues,
     compressor: Compressor,
@@ -134,6 +138,7 @@ impl Session {
             old_keys: None,
             paths: Vec::new(),
             departed: Vec::new(),
+            control: Control::default(),
             peer_clock: PeerClock::new(),
             queues: FlowQueues::new(random.next_u64()),
             compressor: Compressor::new(random.next_u64()),
@@ -178,6 +183,7 @@ impl Session {
         self.old_keys = None;
         self.paths.clear();
         self.departed.clear();
+        self.control = Control::default();
         self.peer_clock = PeerClock::new();
         self.queues = FlowQueues::new(self.random.next_u64());
         self.compressor = Compressor::new(self.random.next_u64());
@@ -388,6 +394,9 @@ impl Session {
             }
             for (path, number) in &packet.contents.statuses {
                 self.status_lost(*path, *number);
+            }
+            if let Some(number) = packet.contents.message {
+                self.control.lost(number);
             }
         }
         self.lost = lost;

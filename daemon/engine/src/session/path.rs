@@ -44,6 +44,8 @@ pub(super) struct Carried {
     pub(super) acknowledged: Option<(PathId, u64)>,
     /// Paths and numbers of the WAN statuses in it.
     pub(super) statuses: smallvec::SmallVec<[(PathId, u32); 1]>,
+    /// The number of the message in it.
+    pub(super) message: Option<u32>,
     /// The size that it probed.
     pub(super) probe: Option<usize>,
 }

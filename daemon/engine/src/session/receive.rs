@@ -168,11 +168,14 @@ impl Session {
         while let Ok(Some(frame)) = frame::read(plaintext, &mut at) {
             ack_eliciting |= frame.is_ack_eliciting();
             match frame {
-                Frame::Padding | Frame::Ping | Frame::Unknown | Frame::Control(_) => {}
+                Frame::Padding | Frame::Ping | Frame::Unknown => {}
                 Frame::Ack(ack) => self.handle_ack(now, index, &ack),
                 Frame::Challenge(challenge) => self.paths[index].response = Some(challenge),
                 Frame::Response(response) => self.handle_response(index, network, response),
                 Frame::WanStatus(status) => self.handle_wan_status(now, &status),
+                Frame::Control(message) => {
+                    understood &= self.handle_control(&plaintext.slice(message));
+                }
                 Frame::Hold(hint) => self.resequencer.set_hold(hint),
                 Frame::Skip { flow, offset, length } => {
                     self.resequencer.skip(now, flow, offset, length);
@@ -251,6 +254,9 @@ impl Session {
         for (path, number) in &packet.contents.statuses {
             self.status_acknowledged(*path, *number);
         }
+        if let Some(number) = packet.contents.message {
+            self.control.acknowledged(number);
+        }
         for context in &packet.contents.contexts {
             self.compressor.acknowledged(*context);
         }
@@ -286,6 +292,9 @@ impl Session {
             }
             for (path, number) in &packet.contents.statuses {
                 self.status_lost(*path, *number);
+            }
+            if let Some(number) = packet.contents.message {
+                self.control.lost(number);
             }
             let path = &mut self.paths[index];
             path.counters.lost += 1;

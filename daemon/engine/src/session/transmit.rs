@@ -205,7 +205,7 @@ impl Session {
         open && !self.closing
     }
 
-    /// Challenges, responses, the WAN's status, goodbye. True if it wants an acknowledgement.
+    /// Challenges, responses, the WAN's status, messages, goodbye. True if it wants an acknowledgement.
     fn write_control(
         &mut self,
         now: Instant,
@@ -252,7 +252,8 @@ impl Session {
             frame::write_ping(out);
             eliciting = true;
         }
-        eliciting | self.write_statuses(now, index, end, out, carried)
+        eliciting |= self.write_statuses(now, index, end, out, carried);
+        eliciting | self.write_message(index, end, out, carried)
     }
 
     /// Acknowledgements that are due; with `company` (the datagram goes out anyway) those that are pending.

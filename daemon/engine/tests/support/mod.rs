@@ -37,6 +37,7 @@ pub(crate) struct Pair {
     pub(crate) at_client: Vec<Bytes>,
     pub(crate) at_server: Vec<Bytes>,
     pub(crate) events: Vec<Event>,
+    pub(crate) server_events: Vec<Event>,
     pub(crate) sent: Vec<u64>,
     /// Instead of keeping what arrives, only its bytes are counted.
     pub(crate) count_only: bool,
@@ -104,6 +105,7 @@ impl Pair {
             at_client: Vec::new(),
             at_server: Vec::new(),
             events: Vec::new(),
+            server_events: Vec::new(),
             sent: vec![0; links.len()],
             count_only: false,
             delivered_bytes: 0,
@@ -190,7 +192,9 @@ impl Pair {
         while let Some(event) = self.client.poll_event() {
             self.events.push(event);
         }
-        while self.server.poll_event().is_some() {}
+        while let Some((_, event)) = self.server.poll_event() {
+            self.server_events.push(event);
+        }
     }
 
     fn fly(&mut self, wan: u16, to_server: bool, network: NetworkPath, datagram: &[u8]) {

@@ -376,7 +376,7 @@ impl Client {
                     json!({ "wan": device, "path": path.0, "state": status::condition(state), "why": why }),
                 );
             }
-            Event::ClientConnected { .. } | Event::PathMoved { .. } => {}
+            Event::Control { .. } | Event::ClientConnected { .. } | Event::PathMoved { .. } => {}
         }
     }
 

@@ -304,7 +304,7 @@ impl Server {
                 self.events
                     .add("path_moved", json!({ "client": name, "path": path.0 }));
             }
-            Event::Connected { .. } => {}
+            Event::Control { .. } | Event::Connected { .. } => {}
         }
     }
 

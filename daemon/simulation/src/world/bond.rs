@@ -282,6 +282,7 @@ fn sentence(event: &Event) -> String {
         Event::ClientConnected { resumed, .. } => {
             format!("client connected{}", if *resumed { ", resumed" } else { "" })
         }
+        Event::Control { message } => format!("message of {} bytes", message.len()),
         Event::PathMoved { path, network } => format!("path {path} moved to {}", network.remote),
     }
 }
