@@ -16,6 +16,7 @@ pub mod error;
 pub mod key;
 pub mod netlink;
 pub mod port;
+pub mod registry;
 pub mod role;
 pub mod saved;
 mod sys;

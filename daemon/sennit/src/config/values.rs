@@ -345,7 +345,7 @@ impl fmt::Display for Network {
 }
 
 /// A data rate in bits per second: an integer, or a text as `"50 Mbit/s"`. Zero stands for "no limit".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rate(pub u64);
 
 impl Rate {
