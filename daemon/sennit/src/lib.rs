@@ -4,6 +4,8 @@
 //! threads: [`data`] owns the engine, the TUN device and the UDP sockets and moves packets; the other one watches the
 //! network, sets up the system ([`system`]), and answers on the control socket ([`control`]).
 //!
+//! [`host`] makes a machine a server, and takes that back.
+//!
 //! **Invariant:** only the module `sys` contains `unsafe`.
 //! **Invariant:** only [`cli`] writes to standard streams; everything else logs by `tracing`.
 //! **Invariant:** whatever [`system`] changes, `sennit down` changes back.
@@ -13,6 +15,7 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod error;
+pub mod host;
 pub mod key;
 pub mod netlink;
 pub mod port;

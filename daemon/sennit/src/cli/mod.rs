@@ -7,6 +7,7 @@ mod lab;
 mod log;
 mod printer;
 mod run;
+mod server;
 mod settings;
 mod setup;
 mod status;
@@ -61,6 +62,11 @@ enum Command {
     Setup {
         #[command(subcommand)]
         role: setup::Setup,
+    },
+    /// Make this machine a server, or take that back.
+    Server {
+        #[command(subcommand)]
+        command: server::Server,
     },
     /// Run a role in the foreground until SIGTERM or SIGINT; SIGHUP reads the configuration again.
     Run {
@@ -197,6 +203,7 @@ fn dispatch(command: Command) -> Result<Exit> {
         Command::Keygen { out, force, json } => keys::generate(&out, force, json)?,
         Command::Pubkey { file } => keys::public(&file)?,
         Command::Setup { role } => setup::run(&role)?,
+        Command::Server { command } => server::run(&command)?,
         Command::Run {
             role,
             config,

@@ -1,5 +1,6 @@
 //! The configuration file: TOML in, checked types out. Opens nothing but that file.
 
+mod allow;
 mod client;
 mod forward;
 mod server;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub use allow::Allow;
 pub use client::{ClientConfig, ServerConfigOfClient, WanConfig, WanPatterns};
 pub use forward::{Forward, Protocol};
 pub use server::{ClientEntry, ServerConfig};

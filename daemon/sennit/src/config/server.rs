@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::{Common, DEFAULT_PORT, Encryption, InterfaceName, KeySource, LogLevel, Network, PeerKeys};
+use super::{
+    Common, DEFAULT_PORT, Encryption, Endpoint, InterfaceName, KeySource, LogLevel, Network, PeerKeys,
+};
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 
 /// Everything that the server needs to know. An absent key has its default; an unknown one is an error.
@@ -17,7 +19,9 @@ pub struct ServerConfig {
     pub common: Common,
     /// This machine's private key.
     pub key: KeySource,
-    /// UDP addresses on which clients reach it.
+    /// Where clients reach it from outside, as join codes say it.
+    pub public: Vec<Endpoint>,
+    /// UDP addresses on which it listens for them.
     pub listen: Vec<SocketAddr>,
     /// Its own inner addresses, with the networks from which clients have theirs.
     pub address: Vec<Network>,
@@ -50,6 +54,7 @@ struct Written {
     state_dir: PathBuf,
     private_key: Option<PrivateKey>,
     private_key_file: Option<PathBuf>,
+    public: Vec<Endpoint>,
     listen: Vec<SocketAddr>,
     address: Vec<Network>,
     nat: bool,
@@ -82,6 +87,7 @@ impl Default for Written {
             state_dir,
             private_key: None,
             private_key_file: None,
+            public: Vec::new(),
             listen: vec![SocketAddr::new([0u16; 8].into(), DEFAULT_PORT)],
             address: vec![
                 network([10, 73, 0, 1].into(), 24),
@@ -110,6 +116,7 @@ impl TryFrom<Written> for ServerConfig {
                 state_dir: written.state_dir,
             },
             key: KeySource::from_keys(written.private_key, written.private_key_file)?,
+            public: written.public,
             listen: written.listen,
             address: written.address,
             nat: written.nat,

@@ -4,6 +4,7 @@
 mod firewall;
 mod routing;
 mod settings;
+pub mod special;
 mod undo;
 
 use std::path::Path;
