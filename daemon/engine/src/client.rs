@@ -23,6 +23,7 @@ use crate::resequencer::Delivery;
 use crate::session::{NotSent, Session, Side, Transmit};
 use crate::settings::{Encryption, Mode, Priority, WanSettings};
 use crate::time::Instant;
+use crate::wire::frame::CloseReason;
 use crate::wire::{self, Kind};
 
 /// Keys are replaced after this time.
@@ -31,6 +32,12 @@ const REKEY_AFTER: Duration = Duration::from_secs(120);
 const FIRST_RETRY: Duration = Duration::from_millis(400);
 /// Longest wait between handshakes.
 const LONGEST_RETRY: Duration = Duration::from_secs(3);
+/// After the server left or fell silent it may be back any moment: for so long an initiation is repeated as it is, every so
+/// often and up to half as long again, which costs a server that is there nothing.
+const HURRY: Duration = Duration::from_secs(3);
+const REPEAT: Duration = Duration::from_millis(50);
+/// Silence of all WANs is a reason for a handshake before anything is certain, but not more often than this.
+const DOUBT_EVERY: Duration = Duration::from_secs(2);
 /// Attempts whose answer is still accepted: a slow answer to an old one must not be lost.
 const REMEMBERED_ATTEMPTS: usize = 4;
 /// Path ids are used once a session; the last ones are left unused.
@@ -77,8 +84,16 @@ pub struct Client {
     failures: u32,
     /// When to begin or repeat a handshake.
     handshake_at: Instant,
+    /// The newest initiation, to be repeated until then, and when next.
+    initiation: Vec<u8>,
+    hurry_until: Instant,
+    repeat_at: Instant,
+    /// When silence of all WANs may be a reason for a handshake again.
+    doubt_at: Instant,
     cookie: Option<Cookie>,
     connected: bool,
+    /// The server said that it leaves, and has not answered a handshake since.
+    left: bool,
     /// Datagrams that are not of the session: handshakes.
     outbox: VecDeque<(WanId, NetworkPath, Vec<u8>)>,
     events: VecDeque<Event>,
@@ -107,8 +122,13 @@ impl Client {
             attempts: VecDeque::new(),
             failures: 0,
             handshake_at: now,
+            initiation: Vec::new(),
+            hurry_until: now,
+            repeat_at: now,
+            doubt_at: now,
             cookie: None,
             connected: false,
+            left: false,
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             announcement: None,
@@ -220,6 +240,9 @@ impl Client {
                 Some(Kind::Initiation) | None => {}
             }
         }
+        if let Some(reason) = self.session.take_peer_left() {
+            self.peer_left(now, reason);
+        }
         self.session.after_input(now);
     }
 
@@ -237,19 +260,32 @@ impl Client {
             self.failures = 0;
             self.handshake_at = now;
             self.events.push_back(Event::Disconnected);
+        } else if self.is_doubtful(now) {
+            self.doubt_at = now + DOUBT_EVERY;
+            self.hurry(now);
         }
-        if !self.closed && now >= self.handshake_at && self.wans.values().any(Wan::is_used) {
+        if self.closed || !self.wans.values().any(Wan::is_used) {
+            return;
+        }
+        if now >= self.handshake_at {
             self.begin_handshake(now);
+        } else if self.is_hurrying() && now >= self.repeat_at {
+            self.repeat_initiation(now);
         }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        let handshake = if self.closed || !self.wans.values().any(Wan::is_used) {
-            Instant::NEVER
-        } else {
-            self.handshake_at
-        };
+        let mut handshake = Instant::NEVER;
+        if !self.closed && self.wans.values().any(Wan::is_used) {
+            handshake = self.handshake_at;
+            if self.is_hurrying() {
+                handshake = handshake.min(self.repeat_at);
+            }
+            if self.connected && self.announcement.is_none() {
+                handshake = handshake.min(self.session.doubtful_from().max(self.doubt_at));
+            }
+        }
         let next = handshake.min(self.session.deadline());
         (next != Instant::NEVER).then_some(next)
     }
@@ -306,13 +342,49 @@ impl Client {
         status
     }
 
-    /// Tells the server that this client leaves. Nothing is sent after the next `poll_transmit`s.
-    pub fn close(&mut self, now: Instant) {
+    /// Tells the server that this client leaves, and why. Nothing is sent after the next `poll_transmit`s.
+    pub fn close(&mut self, reason: CloseReason) {
         self.closed = true;
-        self.session.close(now);
+        self.session.close(reason);
+    }
+
+    fn peer_left(&mut self, now: Instant, reason: CloseReason) {
+        if std::mem::replace(&mut self.left, true) {
+            return;
+        }
+        self.connected = false;
+        self.announcement = None;
+        self.events.push_back(Event::PeerLeft(reason));
+        match reason {
+            CloseReason::Restarts => self.hurry(now),
+            CloseReason::Ends => {
+                self.failures = 0;
+                self.handshake_at = now;
+            }
+        }
+    }
+
+    fn is_doubtful(&self, now: Instant) -> bool {
+        self.connected && self.announcement.is_none() && now >= self.doubt_at && self.session.is_doubtful(now)
+    }
+
+    /// The server may be back any moment, or not know this session any more.
+    fn hurry(&mut self, now: Instant) {
+        self.failures = 0;
+        self.handshake_at = now;
+        self.hurry_until = now + HURRY;
+    }
+
+    /// An initiation waits for its answer, which may come as soon as the server is there.
+    fn is_hurrying(&self) -> bool {
+        !self.attempts.is_empty() && self.repeat_at < self.hurry_until
     }
 
     fn heard(&mut self, now: Instant) {
+        if self.left {
+            // This was on its way when the server left.
+            return;
+        }
         // A path of the session may also answer again before any handshake did: that resumes it.
         let news = self.announcement.take().or((!self.connected).then_some(true));
         if let Some(resumed) = news {
@@ -323,7 +395,7 @@ impl Client {
                 resumed,
             });
         }
-        if !self.connected {
+        if news.is_some() {
             self.connected = true;
             self.failures = 0;
             self.handshake_at = now + REKEY_AFTER;
@@ -333,7 +405,9 @@ impl Client {
     fn begin_handshake(&mut self, now: Instant) {
         let retry = FIRST_RETRY * 2u32.saturating_pow(self.failures.min(8));
         self.handshake_at = now + retry.min(LONGEST_RETRY);
-        self.failures += 1;
+        if now >= self.hurry_until {
+            self.failures += 1;
+        }
         let resuming = self.server_instance.filter(|_| self.next_path < LAST_PATH);
         let payload = InitiationPayload {
             version: VERSION,
@@ -357,9 +431,16 @@ impl Client {
             self.attempts.pop_front();
         }
         self.attempts.push_back(attempt);
+        self.initiation = datagram;
+        self.repeat_initiation(now);
+    }
+
+    /// Sends the newest initiation over every WAN.
+    fn repeat_initiation(&mut self, now: Instant) {
+        self.repeat_at = now + REPEAT + REPEAT * (self.random.next_u32() % 64) / 128;
         self.outbox.clear();
         for (id, wan) in self.wans.iter().filter(|(_, wan)| wan.is_used()) {
-            self.outbox.push_back((*id, wan.network, datagram.clone()));
+            self.outbox.push_back((*id, wan.network, self.initiation.clone()));
         }
     }
 
@@ -386,6 +467,7 @@ impl Client {
                 wan.path = None;
             }
         }
+        self.left = false;
         self.server_instance = Some(payload.instance);
         self.session.install_keys(now, keys);
         let without_path: Vec<_> = self
@@ -403,7 +485,7 @@ impl Client {
         }
         self.failures = 0;
         // Until the server is heard under the new keys, it may not have them.
-        let confirmed = if self.connected {
+        let confirmed = if self.connected && self.announcement.is_none() {
             REKEY_AFTER
         } else {
             LONGEST_RETRY

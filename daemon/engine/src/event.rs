@@ -10,6 +10,7 @@ use crate::ids::{ClientId, NetworkPath, PathId, WanId};
 use crate::path::state::Condition;
 use crate::resequencer::Statistics;
 use crate::settings::{BytesPerSecond, Mode, Priority};
+use crate::wire::frame::CloseReason;
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Event {
     },
     /// No path answers any more; the client keeps trying.
     Disconnected,
+    /// The other end said that it leaves; the client keeps trying.
+    PeerLeft(CloseReason),
     /// A path changed its state.
     PathChanged {
         /// Its WAN.

@@ -23,6 +23,7 @@ use crate::resequencer::Delivery;
 use crate::session::{NotSent, Session, Side, Transmit};
 use crate::settings::{Encryption, Mode};
 use crate::time::Instant;
+use crate::wire::frame::CloseReason;
 use crate::wire::{self, DataHeader, Kind};
 
 /// Sessions that wait for their first data, for each client: more than an honest client begins at a time.
@@ -218,6 +219,13 @@ impl Server {
         self.after_input(now, touched);
     }
 
+    /// Tells all clients that this server leaves, and why. Nothing but that is sent any more.
+    pub fn close(&mut self, reason: CloseReason) {
+        for session in self.sessions() {
+            session.close(reason);
+        }
+    }
+
     /// The caller did not run for `gap`: silence in that time means nothing.
     pub fn clock_gap(&mut self, gap: Duration) {
         for session in self.sessions() {
@@ -325,7 +333,9 @@ impl Server {
             return Some((None, event));
         }
         self.clients.iter_mut().find_map(|(id, known)| {
-            let event = known.session.as_mut()?.poll_event()?;
+            let session = known.session.as_mut()?;
+            let left = session.take_peer_left().map(Event::PeerLeft);
+            let event = left.or_else(|| session.poll_event())?;
             Some((Some(*id), event))
         })
     }
@@ -389,12 +399,11 @@ impl Server {
         };
         let resumed = pending.resumes && known.session.is_some() && known.instance == pending.instance;
         if !resumed {
-            known.session = Some(Session::new(
-                Side::Server,
-                pending.mode,
-                now,
-                self.random.next_u64(),
-            ));
+            let mut session = Session::new(Side::Server, pending.mode, now, self.random.next_u64());
+            if let Some(before) = known.session.take() {
+                session.inherit(now, before);
+            }
+            known.session = Some(session);
         }
         known.instance = pending.instance;
         if let Some(session) = known.session.as_mut() {

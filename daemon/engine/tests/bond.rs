@@ -8,6 +8,7 @@ use sennit_engine::event::Event;
 use sennit_engine::ids::{ClientId, WanId};
 use sennit_engine::path::state::Condition;
 use sennit_engine::settings::Mode;
+use sennit_engine::wire::frame::CloseReason;
 use support::{Link, Pair, number_of};
 
 const GOOD: Link = Link {
@@ -156,7 +157,7 @@ fn an_outage_of_everything_is_survived() {
 fn a_goodbye_is_said_once_on_each_path() {
     let mut pair = connected(Mode::Speed, &[GOOD, GOOD]);
     pair.sent = vec![0; 2];
-    pair.client.close(pair.now);
+    pair.client.close(CloseReason::Ends);
     pair.run(Duration::from_millis(500));
     assert!(
         pair.sent.iter().all(|sent| (1..10).contains(sent)),

@@ -11,11 +11,17 @@ use std::time::{Duration, Instant};
 use common::bond::{Bond, INTERNET, INTERNET_V6, active_paths};
 use common::transfer::{Direction, Transfer};
 use common::{Namespace, SENNIT, has, text};
+use rustix::process::Signal;
 
 /// What is wanted of each connection before it counts as alive.
 const BYTES: u64 = 200_000;
 /// Longer than TCP waits before it tries again after an outage of a second or two.
 const SOON: Duration = Duration::from_secs(20);
+
+/// How long the connections are watched after a restart.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+/// What a planned restart may cost each of them.
+const UNNOTICED: Duration = Duration::from_secs(1);
 
 /// The number of kills, if the long run is wanted.
 fn kills() -> Option<usize> {
@@ -53,6 +59,34 @@ impl Flows {
             flow.reaches(wanted, start + patience);
         }
         start.elapsed()
+    }
+
+    /// The longest time for which one of them stood still while `action` was done and for a while after.
+    fn longest_pause(&self, action: impl FnOnce() + Send) -> Duration {
+        let mut seen: Vec<(u64, Instant)> = self
+            .0
+            .iter()
+            .map(|flow| (flow.received(), Instant::now()))
+            .collect();
+        let mut longest = Duration::ZERO;
+        std::thread::scope(|scope| {
+            let acting = scope.spawn(action);
+            let mut done = None;
+            while done.is_none_or(|at: Instant| at.elapsed() < AFTERWARDS) {
+                for (flow, (received, since)) in self.0.iter().zip(&mut seen) {
+                    longest = longest.max(since.elapsed());
+                    if flow.received() != *received {
+                        *received = flow.received();
+                        *since = Instant::now();
+                    }
+                }
+                if acting.is_finished() {
+                    done.get_or_insert_with(Instant::now);
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        longest
     }
 
     fn finish(self) {
@@ -120,6 +154,36 @@ fn no_connection_is_lost_when_either_end_is_killed_again_and_again() {
         "{} kills, no connection of 4 lost; all went on within {longest:?}",
         2 * rounds
     );
+}
+
+#[test]
+fn a_planned_restart_of_either_end_takes_less_than_a_second() {
+    let Some(bond) = bond() else { return };
+    let (mut client, mut server) = bond.start(2);
+    let flows = Flows::start(&bond);
+    let rounds = kills().unwrap_or(4);
+    let mut pauses = [Duration::ZERO; 2];
+    for round in 0..rounds {
+        let servers = flows.longest_pause(|| {
+            server.signal(Signal::TERM);
+            server.wait_end();
+            server = bond.start_server();
+        });
+        bond.wait_paths(2);
+        let clients = flows.longest_pause(|| {
+            client.signal(Signal::TERM);
+            client.wait_end();
+            client = bond.start_client();
+        });
+        bond.wait_paths(2);
+        eprintln!(
+            "round {round}: longest pause at the server's restart {servers:?}, at the client's {clients:?}"
+        );
+        pauses = [pauses[0].max(servers), pauses[1].max(clients)];
+    }
+    flows.finish();
+    assert_eq!(bond.leaked(), 0);
+    assert!(pauses.iter().all(|pause| *pause < UNNOTICED), "{pauses:?}");
 }
 
 #[test]

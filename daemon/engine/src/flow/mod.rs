@@ -6,6 +6,7 @@
 //! in their own flow's queue.
 
 mod admit;
+mod anew;
 mod codel;
 mod cut;
 mod item;

@@ -193,6 +193,16 @@ impl Table {
         self.flows.iter()
     }
 
+    /// Numbers the flows from the beginning, and hands each to `change`.
+    pub(super) fn renumber(&mut self, mut change: impl FnMut(&mut Flow)) {
+        self.next_id = FlowId(1);
+        for flow in &mut self.flows {
+            flow.id = self.next_id;
+            self.next_id = FlowId(self.next_id.0.wrapping_add(1).max(1));
+            change(flow);
+        }
+    }
+
     pub(super) fn retire_idle(&mut self, now: Instant) {
         for (index, flow) in self.flows.iter_mut().enumerate() {
             let idle = flow.list == List::None && now.since(flow.last_packet) >= IDLE;

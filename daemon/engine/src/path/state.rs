@@ -312,10 +312,15 @@ impl PathState {
 
     /// The interface, its address or its route is gone, or its socket failed.
     pub fn on_link_gone(&mut self, now: Instant) -> Option<Change> {
+        self.on_left(now, "link is gone")
+    }
+
+    /// Nothing is to be expected here, and nothing is asked, until [`Self::on_link_back`]. `why` is for people.
+    pub fn on_left(&mut self, now: Instant, why: &'static str) -> Option<Change> {
         self.link_gone = true;
         match self.condition {
             Condition::Down => None,
-            _ => self.fail(now, "link is gone"),
+            _ => self.fail(now, why),
         }
     }
 

@@ -4,6 +4,7 @@
 //! does what is due, `path` is one path with all its estimators.
 
 mod control;
+mod leaving;
 mod losses;
 mod parity;
 mod path;
@@ -32,6 +33,7 @@ use crate::scheduler::{self, PathView, Scheduler};
 use crate::settings::{BytesPerSecond, Mode, WanSettings};
 use crate::store::{DoubtBudget, Store};
 use crate::time::Instant;
+use crate::wire::frame::CloseReason;
 use control::Control;
 pub use control::{LONGEST_MESSAGE, NotSent};
 use path::{Carried, Path};
@@ -120,7 +122,10 @@ pub(crate) struct Session {
     lenient_since: Option<Instant>,
     housekeeping_at: Instant,
     doubt_budget: DoubtBudget,
-    closing: bool,
+    /// Why this end leaves, once it does.
+    closing: Option<CloseReason>,
+    /// The peer said that it leaves, until somebody asks.
+    peer_left: Option<CloseReason>,
     events: VecDeque<Event>,
     packets_in: u64,
     bytes_in: u64,
@@ -157,41 +162,12 @@ impl Session {
             lenient_since: None,
             housekeeping_at: now,
             doubt_budget: DoubtBudget::default(),
-            closing: false,
+            closing: None,
+            peer_left: None,
             events: VecDeque::new(),
             packets_in: 0,
             bytes_in: 0,
             dropped: 0,
-        }
-    }
-
-    /// The peer begins anew: numbers, orders and paths are forgotten. Settings and counters stay. A client speaks for its
-    /// hosts, so that a server that rebooted finds their connections.
-    pub(crate) fn restart(&mut self, now: Instant) {
-        self.heard_at = now;
-        // Before the first connection nothing was sent: what waits can go as it is.
-        if self.keys.take().is_none() {
-            return;
-        }
-        let statistics = self.queues.statistics();
-        self.dropped += statistics.dropped_by_delay + statistics.dropped_by_limit;
-        self.dropped += self.store.abandoned() + self.queues.waiting_packets();
-        let reminders = match self.side {
-            Side::Client => self.queues.reminders(now),
-            Side::Server => Vec::new(),
-        };
-        self.old_keys = None;
-        self.paths.clear();
-        self.departed.clear();
-        self.control = Control::default();
-        self.peer_clock = PeerClock::new();
-        self.queues = FlowQueues::new(self.random.next_u64());
-        self.compressor = Compressor::new(self.random.next_u64());
-        self.resequencer = Resequencer::new(self.random.next_u64());
-        self.store = Store::default();
-        for packet in reminders {
-            // One that finds no room is no loss.
-            let _ = self.queues.enqueue(now, VirtioHeader::default(), packet);
         }
     }
 
@@ -347,10 +323,6 @@ impl Session {
             .iter()
             .any(|path| path.state.condition() == Condition::Active)
             && now.since(self.heard_at) > limit
-    }
-
-    pub(crate) fn close(&mut self, _now: Instant) {
-        self.closing = true;
     }
 
     pub(crate) fn status(&self, now: Instant) -> SessionStatus {

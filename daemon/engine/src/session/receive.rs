@@ -191,7 +191,7 @@ impl Session {
                     understood &= !taken.is_err_and(ContextError::forbids_acknowledgement);
                 }
                 Frame::Parity(parity) => self.handle_parity(now, &parity, plaintext),
-                Frame::Close { .. } => self.peer_closed(now),
+                Frame::Close { reason } => self.peer_closed(now, reason),
             }
         }
         understood.then_some(ack_eliciting)
@@ -337,13 +337,6 @@ impl Session {
         } else if path.challenge == Some(response) && (self.side == Side::Client || path.network == network) {
             path.challenge = None;
             path.validated = true;
-        }
-    }
-
-    fn peer_closed(&mut self, now: Instant) {
-        for index in 0..self.paths.len() {
-            let change = self.paths[index].state.on_link_gone(now);
-            self.changed(now, index, change);
         }
     }
 }

@@ -202,7 +202,7 @@ impl Session {
             && path.window_room() >= size as u64
             && path.pacer.available(now) >= size as u64
             && path.amplification_room() >= size as u64;
-        open && !self.closing
+        open && self.closing.is_none()
     }
 
     /// Challenges, responses, the WAN's status, messages, goodbye. True if it wants an acknowledgement.
@@ -215,10 +215,10 @@ impl Session {
         carried: &mut Carried,
     ) -> bool {
         let mut eliciting = false;
-        if self.closing && !self.paths[index].closed {
+        if let Some(reason) = self.closing.filter(|_| !self.paths[index].closed) {
             self.paths[index].closed = true;
-            frame::write_close(out, 0);
-            let change = self.paths[index].state.on_link_gone(now);
+            frame::write_close(out, reason);
+            let change = self.paths[index].state.on_left(now, "closed");
             self.changed(now, index, change);
         }
         let wants_probe = self.paths[index].state.wants_probe(now);

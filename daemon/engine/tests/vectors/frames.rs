@@ -85,7 +85,9 @@ pub(crate) fn add(vectors: &mut Vectors) {
     frame("control", &[8, 2, 0xaa, 0xbb], &|out| {
         frame::write_control(out, &[0xaa, 0xbb])
     });
-    frame("close", &[9, 1], &|out| frame::write_close(out, 1));
+    frame("close", &[9, 1], &|out| {
+        frame::write_close(out, frame::CloseReason::Restarts)
+    });
 
     let body = [0xee; 3];
     frame(

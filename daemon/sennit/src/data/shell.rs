@@ -32,6 +32,8 @@ const PACKETS: usize = 64;
 const BYTES: usize = 256 << 10;
 /// Messages that are sent before the sockets are read again: at 64 KiB each, some milliseconds of a fast link.
 const TRANSMITS: usize = 64;
+/// So many times of these at the end: more than there are clients and paths.
+const LAST_TURNS: usize = 1000;
 /// The most that one UDP message can have, bytes.
 const MESSAGE: usize = 65_507;
 /// Datagrams of one message: a full one of 64 KiB has 44 of 1,472 bytes.
@@ -179,7 +181,12 @@ impl<E: Endpoint> Shell<E> {
 
     fn turn(&mut self, now: Instant, ready: u64) -> io::Result<Turn> {
         if ready & 0b10 != 0 && self.obey(now) {
-            self.transmit(now);
+            // The last words of all sessions; an engine that closes has nothing else to say.
+            for _ in 0..LAST_TURNS {
+                if self.transmit(now) {
+                    break;
+                }
+            }
             return Ok(Turn::Stop);
         }
         let mut drained = true;

@@ -117,13 +117,12 @@ pub(super) async fn run(
 
 /// Ends the data path, and for `sennit down` everything else.
 async fn finish(end: Ended, data: DataPath<Engine>, config: &ClientConfig) -> Result<()> {
-    if end.how == End::Down {
-        data.handle.engine(|engine, now| {
-            if let Some(engine) = engine {
-                engine.close(now);
-            }
-        });
-    }
+    let reason = end.how.reason();
+    data.handle.engine(move |engine, _| {
+        if let Some(engine) = engine {
+            engine.close(reason);
+        }
+    });
     data.stop();
     if let Some(answer) = end.answer {
         let outcome = system::down(&config.common);
@@ -351,12 +350,12 @@ impl Client {
                 self.apply();
             }
             Event::Disconnected => {
-                self.connected = false;
-                self.silent_since = Instant::now();
-                self.explained = false;
-                self.resolve_at = Instant::now();
                 warn!("the server does not answer on any WAN; trying again");
-                self.events.add("disconnected", json!({}));
+                self.disconnected();
+            }
+            Event::PeerLeft(_) => {
+                info!("the server leaves; looking for it until it is back");
+                self.disconnected();
             }
             Event::PathChanged {
                 wan,
@@ -378,6 +377,14 @@ impl Client {
             }
             Event::Control { .. } | Event::ClientConnected { .. } | Event::PathMoved { .. } => {}
         }
+    }
+
+    fn disconnected(&mut self) {
+        self.connected = false;
+        self.silent_since = Instant::now();
+        self.explained = false;
+        self.resolve_at = Instant::now();
+        self.events.add("disconnected", json!({}));
     }
 
     /// Reads the configuration and makes what it changes; a wrong one changes nothing. The session goes on unless it is

@@ -12,6 +12,7 @@ mod wans;
 
 use std::path::Path;
 
+use sennit_engine::wire::frame::CloseReason;
 use tracing::info;
 
 use crate::config::{Common, LogLevel};
@@ -65,6 +66,16 @@ enum End {
     Signal,
     /// By `sennit down`: what was set in the system goes.
     Down,
+}
+
+impl End {
+    /// What the other ends are told. What ended by a signal mostly is back at once: a restart, an upgrade.
+    fn reason(self) -> CloseReason {
+        match self {
+            Self::Signal => CloseReason::Restarts,
+            Self::Down => CloseReason::Ends,
+        }
+    }
 }
 
 /// The answer to the request that ends the process: written before it ends.

@@ -92,6 +92,8 @@ pub(super) async fn run(
     let (end, answer) = server
         .until_end(&mut signals, &mut data.notices, &mut control, apply_log_level)
         .await?;
+    let reason = end.reason();
+    data.handle.engine(move |engine, _| engine.close(reason));
     data.stop();
     if let (End::Down, Some(answer)) = (end, answer) {
         let outcome = system::down(&server.config.common);
@@ -279,7 +281,7 @@ impl Server {
                 self.events
                     .add("connected", json!({ "client": name, "resumed": resumed }));
             }
-            Event::Disconnected => {
+            Event::Disconnected | Event::PeerLeft(_) => {
                 let name = of.map(|client| self.name(client)).unwrap_or_default();
                 info!(client = name, "disconnected");
                 self.events.add("disconnected", json!({ "client": name }));

@@ -186,6 +186,11 @@ impl Running {
         (status, self.whole_log())
     }
 
+    /// Waits for the end.
+    pub fn wait_end(&mut self) {
+        self.child.wait().unwrap();
+    }
+
     /// SIGKILL, and the end.
     pub fn kill(self) {
         self.signal(Signal::KILL);

@@ -36,7 +36,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     };
     let back = |report: &crate::report::Report| {
         vec![
-            Target::at_most("longest gap, ms", report.flows[0].longest_gap, 2500.0),
+            Target::at_most("longest gap, ms", report.flows[0].longest_gap, 800.0),
             Target::at_least("afterwards, Mbit/s", report.goodput_between(0, 10, 15), 80.0),
         ]
     };

@@ -278,6 +278,7 @@ fn sentence(event: &Event) -> String {
         Event::Connected { resumed: true, .. } => "connected, resumed".to_owned(),
         Event::Connected { resumed: false, .. } => "connected".to_owned(),
         Event::Disconnected => "disconnected".to_owned(),
+        Event::PeerLeft(reason) => format!("the other end left: {reason:?}"),
         Event::PathChanged { path, state, why, .. } => format!("path {path} {}: {why}", condition(*state)),
         Event::ClientConnected { resumed, .. } => {
             format!("client connected{}", if *resumed { ", resumed" } else { "" })

@@ -80,8 +80,8 @@ pub enum Frame {
     Control(Range<usize>),
     /// The session ends.
     Close {
-        /// Why, as the sessions number it.
-        reason: u8,
+        /// Why.
+        reason: CloseReason,
     },
     /// Units of a flow.
     Data(DataFrame),
@@ -96,6 +96,15 @@ impl Frame {
     pub fn is_ack_eliciting(&self) -> bool {
         !matches!(self, Self::Padding | Self::Ack(_) | Self::Close { .. })
     }
+}
+
+/// Why an end leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// It will not come back soon.
+    Ends,
+    /// It may be back in a moment, with another instance.
+    Restarts,
 }
 
 /// A sum of the plaintexts of consecutive packets, see docs/PROTOCOL.md.

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    AckFrame, AckRanges, DataFrame, DataKind, Frame, HoldHint, MAX_ACK_RANGES, ParityFrame, WanStatus, kind,
+    AckFrame, AckRanges, CloseReason, DataFrame, DataKind, Frame, HoldHint, MAX_ACK_RANGES, ParityFrame,
+    WanStatus, kind,
 };
 use crate::ids::{FlowId, PathId};
 use crate::settings::{BytesPerSecond, Mode, Priority};
@@ -53,7 +54,12 @@ pub fn read(plaintext: &[u8], at: &mut usize) -> Result<Option<Frame>, FrameErro
             length: fields.small_varint()?,
         },
         kind::CONTROL => Frame::Control(fields.sized()?),
-        kind::CLOSE => Frame::Close { reason: fields.u8()? },
+        kind::CLOSE => Frame::Close {
+            reason: match fields.u8()? {
+                1 => CloseReason::Restarts,
+                _ => CloseReason::Ends,
+            },
+        },
         kind::PARITY => Frame::Parity(fields.parity()?),
         kind::EXTENSION.. => {
             fields.sized()?;

@@ -86,7 +86,7 @@ enum Written {
     Hold(HoldHint),
     Skip(u32, u64, u32),
     Control(Vec<u8>),
-    Close(u8),
+    Close(CloseReason),
     Data(u32, bool, u64, DataKind, Vec<u8>),
     Parity(u8, u32, u8, u16, Vec<u8>),
     Later(u8, Vec<u8>),
@@ -113,7 +113,11 @@ fn written() -> impl Strategy<Value = Written> {
         any::<(u32, u32)>().prop_map(|(skew_us, repair_us)| Written::Hold(HoldHint { skew_us, repair_us })),
         any::<(u32, u64, u32)>().prop_map(|(flow, offset, length)| Written::Skip(flow, offset, length)),
         prop::collection::vec(any::<u8>(), 0..100).prop_map(Written::Control),
-        any::<u8>().prop_map(Written::Close),
+        any::<bool>().prop_map(|restarts| Written::Close(if restarts {
+            CloseReason::Restarts
+        } else {
+            CloseReason::Ends
+        })),
         data(),
         (
             any::<(u8, u32, u16)>(),

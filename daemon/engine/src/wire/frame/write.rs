@@ -1,6 +1,6 @@
 //! Writes frames behind what a datagram already holds.
 
-use super::{AckFrame, DataKind, HoldHint, WanStatus, kind};
+use super::{AckFrame, CloseReason, DataKind, HoldHint, WanStatus, kind};
 use crate::ids::{FlowId, PathId};
 use crate::settings::{Mode, Priority};
 use crate::wire::varint;
@@ -127,8 +127,8 @@ pub fn write_control(out: &mut Vec<u8>, message: &[u8]) {
 }
 
 /// Appends a CLOSE.
-pub fn write_close(out: &mut Vec<u8>, reason: u8) {
-    out.extend_from_slice(&[kind::CLOSE, reason]);
+pub fn write_close(out: &mut Vec<u8>, reason: CloseReason) {
+    out.extend_from_slice(&[kind::CLOSE, u8::from(reason == CloseReason::Restarts)]);
 }
 
 /// Bytes of a DATA frame beside its body; with a length, one byte less if the body is shorter than 64 bytes.
