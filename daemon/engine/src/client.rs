@@ -21,7 +21,7 @@ use crate::ids::{NetworkPath, PathId, ReceiverIndex, WanId};
 use crate::inner::VirtioHeader;
 use crate::resequencer::Delivery;
 use crate::session::{NotSent, Session, Side, Transmit};
-use crate::settings::{Encryption, Mode, Priority, WanSettings};
+use crate::settings::{BytesPerSecond, Encryption, Mode, Priority, WanSettings};
 use crate::time::Instant;
 use crate::wire::frame::CloseReason;
 use crate::wire::{self, Kind};
@@ -191,6 +191,11 @@ impl Client {
     pub fn set_mode(&mut self, mode: Mode) {
         self.config.mode = mode;
         self.session.set_mode(mode);
+    }
+
+    /// Sends no more than this through the tunnel, as the server wants it.
+    pub fn set_limit(&mut self, limit: Option<BytesPerSecond>) {
+        self.session.set_limits(limit, None);
     }
 
     /// A packet entered the tunnel.

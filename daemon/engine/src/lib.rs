@@ -33,5 +33,5 @@ pub mod time;
 pub mod wire;
 
 pub use client::{Client, ClientConfig};
-pub use server::{ClientEntry, Server, ServerConfig};
+pub use server::{ClientEntry, Server, ServerConfig, Usage};
 pub use session::{LONGEST_MESSAGE, NotSent, Transmit};

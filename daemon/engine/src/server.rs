@@ -21,7 +21,7 @@ use crate::ids::{ClientId, NetworkPath, ReceiverIndex, WanId};
 use crate::inner::VirtioHeader;
 use crate::resequencer::Delivery;
 use crate::session::{NotSent, Session, Side, Transmit};
-use crate::settings::{Encryption, Mode};
+use crate::settings::{Encryption, Limits, Mode};
 use crate::time::Instant;
 use crate::wire::frame::CloseReason;
 use crate::wire::{self, DataHeader, Kind};
@@ -71,6 +71,17 @@ pub struct ClientEntry {
     pub preshared_key: Option<PresharedKey>,
     /// Its inner addresses with prefix lengths: the only ones it may use.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// The most that it may use.
+    pub limits: Limits,
+}
+
+/// Bytes of inner packets that a client used since the server's start, over all its sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// From the client.
+    pub up: u64,
+    /// To the client; each packet once, however often it was sent.
+    pub down: u64,
 }
 
 #[derive(Debug)]
@@ -151,7 +162,16 @@ impl Server {
         }
         self.by_key.insert(entry.public_key, id);
         match self.clients.get_mut(&id) {
-            Some(known) => known.entry = entry,
+            Some(known) => {
+                if let Some(session) = known
+                    .session
+                    .as_mut()
+                    .filter(|_| known.entry.limits != entry.limits)
+                {
+                    session.set_limits(entry.limits.down, entry.limits.up);
+                }
+                known.entry = entry;
+            }
             None => {
                 let known = Known {
                     entry,
@@ -181,14 +201,9 @@ impl Server {
             .map(|(_, destination)| destination)
             .ok_or(Refused::Dropped(DropReason::Malformed))?;
         let client = self.by_address.get(&destination).ok_or(Refused::NoClient)?;
-        let session = self
-            .clients
-            .get_mut(client)
-            .and_then(|known| known.session.as_mut());
-        session
-            .ok_or(Refused::NotConnected)?
-            .handle_tun(now, header, packet)
-            .map_err(Refused::Dropped)
+        let known = self.clients.get_mut(client).ok_or(Refused::NoClient)?;
+        let session = known.session.as_mut().ok_or(Refused::NotConnected)?;
+        session.handle_tun(now, header, packet).map_err(Refused::Dropped)
     }
 
     /// Datagrams arrived: one, or several of `segment_size` bytes (the last may be shorter). `ce`: the network marked
@@ -297,12 +312,17 @@ impl Server {
                     &delivery.head
                 };
                 let source = addresses(head).map(|(source, _)| source);
-                if source.is_some_and(|source| known.entry.addresses.iter().any(|(own, _)| *own == source)) {
-                    self.delivered_by = *id;
-                    return Some(delivery);
+                if !source.is_some_and(|source| known.entry.addresses.iter().any(|(own, _)| *own == source)) {
+                    session.refused_source();
+                    session.recycle(delivery);
+                    continue;
                 }
-                session.refused_source();
-                session.recycle(delivery);
+                if !session.may_arrive(delivery.len()) {
+                    session.recycle(delivery);
+                    continue;
+                }
+                self.delivered_by = *id;
+                return Some(delivery);
             }
         }
         None
@@ -346,6 +366,13 @@ impl Server {
         let mut status = session.status(now);
         status.connected = !session.is_silent(now);
         Some(status)
+    }
+
+    /// What one client used.
+    pub fn usage(&self, client: ClientId) -> Usage {
+        let session = self.clients.get(&client).and_then(|known| known.session.as_ref());
+        let (down, up) = session.map_or((0, 0), Session::carried);
+        Usage { up, down }
     }
 
     fn sessions(&mut self) -> impl Iterator<Item = &mut Session> {
@@ -403,6 +430,7 @@ impl Server {
             if let Some(before) = known.session.take() {
                 session.inherit(now, before);
             }
+            session.set_limits(known.entry.limits.down, known.entry.limits.up);
             known.session = Some(session);
         }
         known.instance = pending.instance;

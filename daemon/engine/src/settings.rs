@@ -53,6 +53,15 @@ impl BytesPerSecond {
     }
 }
 
+/// The most that one client's inner packets may take, all WANs together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// From client to server.
+    pub up: Option<BytesPerSecond>,
+    /// From server to client.
+    pub down: Option<BytesPerSecond>,
+}
+
 /// Settings of one WAN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WanSettings {

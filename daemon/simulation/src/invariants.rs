@@ -292,7 +292,7 @@ fn is_live(setup: &Setup) -> bool {
     let calm = setup
         .actions
         .iter()
-        .all(|(_, action)| matches!(action, Action::Mode(_) | Action::Settings(..)));
+        .all(|(_, action)| matches!(action, Action::Mode(_) | Action::Settings(..) | Action::Limits(_)));
     links_live
         && calm
         && setup.pauses.is_empty()

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use sennit_engine::settings::{Mode, Priority, WanSettings};
+use sennit_engine::settings::{Limits, Mode, Priority, WanSettings};
 use sennit_engine::time::Instant;
 
 use crate::network::{LinkSettings, NatSettings, Rate, megabits};
@@ -347,6 +347,8 @@ pub enum Action {
     Unplug(usize),
     /// The program of one end is killed and started anew.
     Restart(Side),
+    /// Other limits of the client, known to both ends at once.
+    Limits(Limits),
 }
 
 /// A run.

@@ -50,6 +50,7 @@ impl Session {
     /// Takes over what waits in a session with the same peer that this one replaces.
     pub(crate) fn inherit(&mut self, now: Instant, before: Self) {
         self.queues = before.queues;
+        self.limit = before.limit;
         self.queues.begin_anew(now);
     }
 

@@ -5,6 +5,7 @@
 
 mod control;
 mod leaving;
+mod limit;
 mod losses;
 mod parity;
 mod path;
@@ -36,6 +37,7 @@ use crate::time::Instant;
 use crate::wire::frame::CloseReason;
 use control::Control;
 pub use control::{LONGEST_MESSAGE, NotSent};
+use limit::Limit;
 use path::{Carried, Path};
 use wan_status::Departed;
 
@@ -100,6 +102,7 @@ pub(crate) struct Session {
     control: Control,
     peer_clock: PeerClock,
     queues: FlowQueues,
+    limit: Limit,
     compressor: Compressor,
     resequencer: Resequencer,
     store: Store,
@@ -146,6 +149,7 @@ impl Session {
             control: Control::default(),
             peer_clock: PeerClock::new(),
             queues: FlowQueues::new(random.next_u64()),
+            limit: Limit::default(),
             compressor: Compressor::new(random.next_u64()),
             resequencer: Resequencer::new(random.next_u64()),
             store: Store::default(),
@@ -391,13 +395,14 @@ impl Session {
             .max()
             .unwrap_or(0);
         let round_trip = usable().map(|path| path.rtt.smoothed()).max().unwrap_or_default();
-        let rate: u64 = usable().map(|path| path.rate().0).sum();
+        let paths: u64 = usable().map(|path| path.rate().0).sum();
+        let rate = self.limit.rate().map_or(paths, |limit| paths.min(limit.0));
         let skew = Duration::from_nanos(skew.clamp(0, 200_000_000) as u64);
         // The time that all paths together take to bring what is on its way.
         let on_its_way: f64 = usable()
             .map(|path| path.rate().0 as f64 * path.rtt.smoothed().as_secs_f64())
             .sum();
-        let pipe = skew + Duration::from_secs_f64(on_its_way / (rate as f64).max(1.0));
+        let pipe = skew + Duration::from_secs_f64(on_its_way / (paths as f64).max(1.0));
         let share = pipe.mul_f64(QUEUE_SHARE).clamp(BULK_QUEUE.0, BULK_QUEUE.1);
         let lenient = match self.lenient_since {
             Some(since) if self.now.since(since) < LENIENT_FOR => LENIENT_QUEUE,

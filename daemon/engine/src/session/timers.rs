@@ -69,6 +69,9 @@ impl Session {
             next = next.min(*until);
         }
         let waiting = self.keys.is_some() && (!self.queues.is_empty() || self.store.has_repairs());
+        if waiting {
+            next = next.min(self.limit.opens_at(self.now).unwrap_or(Instant::NEVER));
+        }
         let busy = self.is_busy(self.now);
         for path in &mut self.paths {
             next = next.min(path.sent.loss_deadline().unwrap_or(Instant::NEVER));
@@ -109,6 +112,7 @@ impl Session {
 
     /// The caller did not run: silence in that time means nothing.
     pub(crate) fn clock_gap(&mut self, gap: Duration) {
+        self.limit.on_clock_gap(gap);
         for path in &mut self.paths {
             path.state.on_clock_gap(gap);
             path.rhythm.on_clock_gap(gap);

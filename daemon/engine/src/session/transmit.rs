@@ -353,7 +353,7 @@ impl Session {
             if self.scheduler.duplicates() && self.write_copy(now, index, room, out, carried) {
                 continue;
             }
-            if self.queues.is_empty() {
+            if self.queues.is_empty() || !self.limit.allows(now) {
                 break;
             }
             let little = carried.pieces.is_empty() && self.queues.backlog_bytes() < GATHER;
@@ -376,6 +376,7 @@ impl Session {
             let Some(piece) = self.queues.next(now, room_now, want, &self.compressor) else {
                 break;
             };
+            self.limit.left(now, &piece);
             self.encode_piece(&piece, room, out, carried);
             let id = self.store.insert(piece, now);
             if self.scheduler.duplicates() {
@@ -398,13 +399,15 @@ impl Session {
         carried: &mut Carried,
     ) -> bool {
         let heads = || self.scheduler.take(index, &self.views, Backlog::default()) == Take::Anything;
-        if self.scheduler.duplicates() || !self.queues.has_interactive() || !heads() {
+        let waits = self.queues.has_interactive() && self.limit.allows(now);
+        if self.scheduler.duplicates() || !waits || !heads() {
             return false;
         }
         let room = Room { left, full };
         let Some(piece) = self.queues.next(now, room, Want::Interactive, &self.compressor) else {
             return false;
         };
+        self.limit.left(now, &piece);
         self.encode_piece(&piece, left, out, carried);
         let id = self.store.insert(piece, now);
         self.note_piece(index, id, carried);

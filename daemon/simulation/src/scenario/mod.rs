@@ -14,6 +14,7 @@ mod idle;
 mod jitter;
 mod late_path;
 mod latency;
+mod limits;
 mod lossy;
 mod many_flows;
 mod narrow;
@@ -100,6 +101,7 @@ pub fn all() -> Vec<Scenario> {
         five_paths::scenarios(),
         jitter::scenarios(),
         latency::scenarios(),
+        limits::scenarios(),
         neighbour::scenarios(),
         many_flows::scenarios(),
         nat::scenarios(),

@@ -13,7 +13,7 @@ use sennit_engine::inner::VirtioHeader;
 use sennit_engine::inner::offload::Segmentation;
 use sennit_engine::path::state::Condition;
 use sennit_engine::resequencer::Delivery;
-use sennit_engine::settings::{Encryption, WanSettings};
+use sennit_engine::settings::{Encryption, Limits, WanSettings};
 use sennit_engine::time::Instant;
 use sennit_engine::{Client, ClientConfig, ClientEntry, Server, ServerConfig};
 
@@ -64,15 +64,14 @@ pub fn engine(setup: &Setup, seed: u64) -> Box<super::MakeEnd> {
                     (Ipv6Addr::new(0xfd07, 0, 0, 0, 0, 0, 0, 2).into(), 128),
                 ];
                 let mut server = Server::new(config, now, end_seed);
-                server.set_client(
-                    CLIENT,
-                    ClientEntry {
-                        public_key: client_key.public(),
-                        preshared_key: Some(preshared_key),
-                        addresses,
-                    },
-                );
-                Box::new(ServerEnd { server })
+                let entry = ClientEntry {
+                    public_key: client_key.public(),
+                    preshared_key: Some(preshared_key),
+                    addresses,
+                    limits: Limits::default(),
+                };
+                server.set_client(CLIENT, entry.clone());
+                Box::new(ServerEnd { server, entry })
             }
         }
     })
@@ -87,6 +86,7 @@ struct ClientEnd {
 #[derive(Debug)]
 struct ServerEnd {
     server: Server,
+    entry: ClientEntry,
 }
 
 fn network(wan: usize) -> NetworkPath {
@@ -147,6 +147,7 @@ impl TunnelEnd for ClientEnd {
             }
             Action::Link(wan, up) => self.client.set_link(now, WanId(wan as u16), up),
             Action::Unplug(wan) => self.client.remove_wan(now, WanId(wan as u16)),
+            Action::Limits(limits) => self.client.set_limit(limits.up),
             Action::Restart(_) => {}
         }
     }
@@ -207,7 +208,12 @@ impl TunnelEnd for ServerEnd {
         self.server.clock_gap(gap);
     }
 
-    fn act(&mut self, _: Instant, _: &Action) {}
+    fn act(&mut self, _: Instant, action: &Action) {
+        if let Action::Limits(limits) = *action {
+            self.entry.limits = limits;
+            self.server.set_client(CLIENT, self.entry.clone());
+        }
+    }
 
     fn join(&mut self, _: Instant, _: usize) {}
 

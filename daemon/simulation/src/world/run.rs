@@ -269,16 +269,25 @@ impl World {
                 self.plugged[wan] = false;
                 self.with_client(|end, now| end.act(now, &action));
             }
+            Action::Limits(_) => {
+                for side in Side::BOTH {
+                    self.with_end(side, |end, now| end.act(now, &action));
+                }
+            }
             _ => self.with_client(|end, now| end.act(now, &action)),
         }
     }
 
     fn with_client(&mut self, call: impl FnOnce(&mut dyn TunnelEnd, Instant)) {
+        self.with_end(Side::Client, call);
+    }
+
+    fn with_end(&mut self, side: Side, call: impl FnOnce(&mut dyn TunnelEnd, Instant)) {
         if let Some(hosts) = &mut self.hosts {
-            let host = &mut hosts[0];
+            let host = &mut hosts[index(side)];
             let local = host.local(self.now);
             call(host.end.as_mut(), local);
-            self.run_host(Side::Client);
+            self.run_host(side);
         }
     }
 
