@@ -71,8 +71,6 @@ pub struct ClientEntry {
     pub preshared_key: Option<PresharedKey>,
     /// Its inner addresses with prefix lengths: the only ones it may use.
     pub addresses: Vec<(IpAddr, u8)>,
-    /// The most that it may use.
-    pub limits: Limits,
 }
 
 /// Bytes of inner packets that a client used since the server's start, over all its sessions.
@@ -91,6 +89,7 @@ struct Known {
     /// The instance of the client that the session is with.
     instance: u64,
     pending: VecDeque<Pending>,
+    limits: Limits,
 }
 
 /// Keys of a handshake that was answered and not yet used.
@@ -178,8 +177,21 @@ impl Server {
                     session: None,
                     instance: 0,
                     pending: VecDeque::new(),
+                    limits: Limits::default(),
                 };
                 self.clients.insert(id, known);
+            }
+        }
+    }
+
+    /// The most that a client may use from now on. It is held back here in one direction; in the other one it should hold
+    /// itself back ([`Client::set_limit`](crate::Client::set_limit)), and what comes above its limit and a margin is
+    /// dropped.
+    pub fn set_limits(&mut self, id: ClientId, limits: Limits) {
+        if let Some(known) = self.clients.get_mut(&id) {
+            known.limits = limits;
+            if let Some(session) = &mut known.session {
+                session.set_limits(limits.down, limits.up);
             }
         }
     }
@@ -430,7 +442,7 @@ impl Server {
             if let Some(before) = known.session.take() {
                 session.inherit(now, before);
             }
-            session.set_limits(known.entry.limits.down, known.entry.limits.up);
+            session.set_limits(known.limits.down, known.limits.up);
             known.session = Some(session);
         }
         known.instance = pending.instance;

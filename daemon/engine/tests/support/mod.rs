@@ -10,7 +10,7 @@ use sennit_engine::handshake::PrivateKey;
 use sennit_engine::ids::{ClientId, NetworkPath, SocketId, WanId};
 use sennit_engine::inner::VirtioHeader;
 use sennit_engine::resequencer::Delivery;
-use sennit_engine::settings::{Encryption, Limits, Mode, WanSettings};
+use sennit_engine::settings::{Encryption, Mode, WanSettings};
 use sennit_engine::time::Instant;
 use sennit_engine::{Client, ClientConfig, ClientEntry, Server, ServerConfig};
 
@@ -73,7 +73,6 @@ impl Pair {
                 public_key: client_key.public(),
                 preshared_key: None,
                 addresses: vec![(CLIENT_INNER.into(), 24)],
-                limits: Limits::default(),
             },
         );
         let mut client = Client::new(

@@ -13,7 +13,7 @@ use sennit_engine::handshake::{
 use sennit_engine::ids::{ClientId, NetworkPath, PathId, ReceiverIndex, WanId};
 use sennit_engine::inner::VirtioHeader;
 use sennit_engine::server::{ClientEntry, Server, ServerConfig};
-use sennit_engine::settings::{Encryption, Limits, Mode, WanSettings};
+use sennit_engine::settings::{Encryption, Mode, WanSettings};
 use sennit_engine::time::Instant;
 use sennit_engine::wire::frame::{self, AckFrame, AckRanges};
 use sennit_engine::wire::{DataHeader, Kind, expand_packet_number, kind};
@@ -71,7 +71,6 @@ pub(super) fn connected(client: bool, now: Instant) -> (Engine, HostilePeer) {
             public_key: client_key.public(),
             preshared_key: None,
             addresses: vec![(CLIENT.into(), 24)],
-            limits: Limits::default(),
         };
         server.set_client(ClientId(1), entry);
         Engine::Server(Box::new(server))

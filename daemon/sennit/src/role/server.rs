@@ -9,7 +9,6 @@ use sennit_engine::Server as Engine;
 use sennit_engine::event::{Event, SessionStatus};
 use sennit_engine::handshake;
 use sennit_engine::ids::{ClientId, SocketId};
-use sennit_engine::settings::Limits;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval};
@@ -403,7 +402,6 @@ fn engine_entry(client: &ClientEntry, networks: &[Network]) -> sennit_engine::Cl
             .as_ref()
             .map(|key| handshake::PresharedKey::from_bytes(key.as_bytes())),
         addresses: client.address.iter().map(with_prefix).collect(),
-        limits: Limits::default(),
     }
 }
 

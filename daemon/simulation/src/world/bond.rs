@@ -13,7 +13,7 @@ use sennit_engine::inner::VirtioHeader;
 use sennit_engine::inner::offload::Segmentation;
 use sennit_engine::path::state::Condition;
 use sennit_engine::resequencer::Delivery;
-use sennit_engine::settings::{Encryption, Limits, WanSettings};
+use sennit_engine::settings::{Encryption, WanSettings};
 use sennit_engine::time::Instant;
 use sennit_engine::{Client, ClientConfig, ClientEntry, Server, ServerConfig};
 
@@ -68,10 +68,9 @@ pub fn engine(setup: &Setup, seed: u64) -> Box<super::MakeEnd> {
                     public_key: client_key.public(),
                     preshared_key: Some(preshared_key),
                     addresses,
-                    limits: Limits::default(),
                 };
-                server.set_client(CLIENT, entry.clone());
-                Box::new(ServerEnd { server, entry })
+                server.set_client(CLIENT, entry);
+                Box::new(ServerEnd { server })
             }
         }
     })
@@ -86,7 +85,6 @@ struct ClientEnd {
 #[derive(Debug)]
 struct ServerEnd {
     server: Server,
-    entry: ClientEntry,
 }
 
 fn network(wan: usize) -> NetworkPath {
@@ -210,8 +208,7 @@ impl TunnelEnd for ServerEnd {
 
     fn act(&mut self, _: Instant, action: &Action) {
         if let Action::Limits(limits) = *action {
-            self.entry.limits = limits;
-            self.server.set_client(CLIENT, self.entry.clone());
+            self.server.set_limits(CLIENT, limits);
         }
     }
 
