@@ -161,16 +161,7 @@ impl Server {
         }
         self.by_key.insert(entry.public_key, id);
         match self.clients.get_mut(&id) {
-            Some(known) => {
-                if let Some(session) = known
-                    .session
-                    .as_mut()
-                    .filter(|_| known.entry.limits != entry.limits)
-                {
-                    session.set_limits(entry.limits.down, entry.limits.up);
-                }
-                known.entry = entry;
-            }
+            Some(known) => known.entry = entry,
             None => {
                 let known = Known {
                     entry,
