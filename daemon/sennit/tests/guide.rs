@@ -14,8 +14,8 @@ use common::{Namespace, Running, SENNIT, picture, wait};
 const README: &str = include_str!("../../../README.md");
 /// The server's address in the README.
 const SERVER: &str = "203.0.113.5";
-/// The server's address inside the tunnel.
-const INNER: &str = "10.73.0.1";
+/// The client's address inside the tunnel.
+const INNER: &str = "10.73.0.2";
 
 /// The commands of the code block behind `<!-- guide: NAME -->`.
 fn commands(name: &str) -> Vec<&'static str> {
@@ -101,11 +101,11 @@ fn three_commands_on_each_machine_make_a_tunnel_and_down_leaves_nothing() {
     assert_eq!([picture(&server), picture(&client)], before);
 }
 
-/// TCP through the tunnel: what the client sends comes back.
+/// TCP through the tunnel: what the server sends comes back. (The other way round the server's services are refused.)
 fn echo(server: &Namespace, client: &Namespace) {
-    let listener = server.enter(|| TcpListener::bind((INNER, 0)).unwrap());
+    let listener = client.enter(|| TcpListener::bind((INNER, 0)).unwrap());
     let port = listener.local_addr().unwrap().port();
-    let mut near = client.enter(|| TcpStream::connect((INNER, port)).unwrap());
+    let mut near = server.enter(|| TcpStream::connect((INNER, port)).unwrap());
     let (mut far, _) = listener.accept().unwrap();
     near.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let sent: Vec<u8> = (0..2_000_000_u32)

@@ -51,7 +51,7 @@ fn sigint_stops_a_server_too() {
     let home = Home::new();
     home.key();
     let config = home.configure(&format!(
-        "private_key_file = {:?}\nnat = false\n",
+        "private_key_file = {:?}\nnat = false\nfilter = false\n",
         home.path("key")
     ));
     let mut sennit = namespace.sennit(&["run", "server", "--config", text(&config)]);

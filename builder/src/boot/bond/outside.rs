@@ -179,7 +179,7 @@ impl Outside {
         }
         let config = format!(
             "private_key_file = {:?}\ncontrol = {:?}\nstate_dir = {:?}\nlisten = [\"{SERVER}:7300\"]\n\
-             address = [\"{INNER}/24\"]\nnat = false\n\
+             address = [\"{INNER}/24\"]\nnat = false\nfilter = false\n\
              [[client]]\nname = \"router\"\npublic_key = {router:?}\naddress = [\"10.73.0.2\"]\n",
             self.path("private.key").as_str(),
             self.path("control.sock").as_str(),

@@ -244,7 +244,9 @@ fn server_configuration(folder: &Path, networks: &[String], clients: &[Admitted]
          state_dir = \"{folder}/server\"\n\
          listen = [\"[::]:7300\"]\n\
          address = {networks:?}\n\
-         nat = false\n"
+         nat = false\n\
+         # What is measured with is a service of the server.\n\
+         filter = false\n"
     );
     for Admitted { name, key, addresses } in clients {
         text.push_str(&format!(

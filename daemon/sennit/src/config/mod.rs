@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 pub use allow::Allow;
 pub use client::{ClientConfig, ServerConfigOfClient, WanConfig, WanPatterns};
 pub use forward::{Forward, Protocol};
-pub use server::{ClientEntry, ServerConfig};
+pub use server::{ClientEntry, Forwarding, Ipv6, ServerConfig};
 pub use values::{
     DEFAULT_PORT, Encryption, Endpoint, InterfaceName, InterfacePattern, LogLevel, Mode, Network, Priority,
     Rate, RoutePolicy,

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::{
-    Common, DEFAULT_PORT, Encryption, Endpoint, InterfaceName, KeySource, LogLevel, Network, PeerKeys,
+    Allow, Common, DEFAULT_PORT, Encryption, Endpoint, Forward, InterfaceName, KeySource, LogLevel, Network,
+    PeerKeys, Protocol,
 };
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 
@@ -27,10 +28,40 @@ pub struct ServerConfig {
     pub address: Vec<Network>,
     /// Clients reach the outside by this machine's addresses.
     pub nat: bool,
+    /// How the outside finds the clients' IPv6 addresses.
+    pub ipv6: Ipv6,
+    /// Clients reach the Internet and what is allowed to them, nothing else.
+    pub filter: bool,
+    /// Which ports lead to a client that is the only one.
+    pub forward: Forwarding,
     /// Whether clients may do without encryption.
     pub encryption: Encryption,
     /// Who may join.
     pub clients: Vec<ClientEntry>,
+}
+
+/// How the outside finds the clients' IPv6 addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ipv6 {
+    /// It does not: they have this machine's address outside.
+    #[default]
+    Nat66,
+    /// Their network is routed to this machine.
+    Routed,
+    /// They are addresses of the network that this machine's uplink is in: it answers neighbours for them.
+    Ndp,
+}
+
+/// Which ports lead to a client that is the only one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forwarding {
+    /// 1024 to 65000, but for those that this machine uses.
+    #[default]
+    Auto,
+    /// Only those that are written at the client.
+    None,
 }
 
 /// A client that may join.
@@ -42,6 +73,10 @@ pub struct ClientEntry {
     pub keys: PeerKeys,
     /// Its inner addresses.
     pub address: Vec<IpAddr>,
+    /// Ports of this machine that lead to it.
+    pub forward: Vec<Forward>,
+    /// What it may reach beyond the Internet.
+    pub allow: Vec<Allow>,
 }
 
 /// The file as it is written.
@@ -58,6 +93,9 @@ struct Written {
     listen: Vec<SocketAddr>,
     address: Vec<Network>,
     nat: bool,
+    ipv6: Ipv6,
+    filter: bool,
+    forward: Forwarding,
     encryption: Encryption,
     client: Vec<WrittenClient>,
 }
@@ -69,6 +107,10 @@ struct WrittenClient {
     public_key: PublicKey,
     preshared_key: Option<PresharedKey>,
     address: Vec<IpAddr>,
+    #[serde(default)]
+    forward: Vec<Forward>,
+    #[serde(default)]
+    allow: Vec<Allow>,
 }
 
 impl Default for Written {
@@ -94,6 +136,9 @@ impl Default for Written {
                 network([0xfd73, 0x656e, 0x6e69, 0x7400, 0, 0, 0, 1].into(), 64),
             ],
             nat: true,
+            ipv6: Ipv6::default(),
+            filter: true,
+            forward: Forwarding::default(),
             encryption: Encryption::default(),
             client: Vec::new(),
         }
@@ -105,6 +150,7 @@ impl TryFrom<Written> for ServerConfig {
 
     fn try_from(written: Written) -> Result<Self, String> {
         check_clients(&written)?;
+        check_forwards(&written)?;
         if written.listen.is_empty() {
             return Err("listen is empty: clients could not reach this server".to_owned());
         }
@@ -120,6 +166,9 @@ impl TryFrom<Written> for ServerConfig {
             listen: written.listen,
             address: written.address,
             nat: written.nat,
+            ipv6: written.ipv6,
+            filter: written.filter,
+            forward: written.forward,
             encryption: written.encryption,
             clients: written
                 .client
@@ -131,6 +180,8 @@ impl TryFrom<Written> for ServerConfig {
                         preshared: client.preshared_key,
                     },
                     address: client.address,
+                    forward: client.forward,
+                    allow: client.allow,
                 })
                 .collect(),
         })
@@ -164,6 +215,35 @@ fn check_clients(written: &Written) -> Result<(), String> {
                     "client {name:?} has the address {address}, which is in none of the server's networks"
                 ));
             }
+        }
+    }
+    Ok(())
+}
+
+/// A packet from outside can go one way only, and that to the tunnel itself is not given away.
+fn check_forwards(written: &Written) -> Result<(), String> {
+    let own = |forward: &Forward| {
+        let mut ports = written.listen.iter().map(SocketAddr::port);
+        ports.find(|port| {
+            forward.protocol.meets(Protocol::Udp) && (forward.first..=forward.last).contains(port)
+        })
+    };
+    let mut known: Vec<(&str, Forward)> = Vec::new();
+    for client in &written.client {
+        for forward in &client.forward {
+            if let Some(port) = own(forward) {
+                return Err(format!(
+                    "client {:?} has the forward {forward}, but on UDP port {port} the server itself listens",
+                    client.name
+                ));
+            }
+            if let Some((name, other)) = known.iter().find(|(_, other)| other.meets(forward)) {
+                return Err(format!(
+                    "client {:?} has the forward {forward}, which meets {other} of {name:?}",
+                    client.name
+                ));
+            }
+            known.push((&client.name, *forward));
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Forward, Rate};
+use crate::config::{Allow, Forward, Rate};
 use crate::key::PublicKey;
 
 /// Seconds since 1970.
@@ -35,7 +35,7 @@ pub struct Client {
     pub forwards: Vec<Forward>,
     /// What it may reach besides the internet.
     #[serde(default)]
-    pub allow: Vec<String>,
+    pub allow: Vec<Allow>,
 }
 
 /// A join code that was given out. The code itself is not kept: whoever reads the registry cannot join.

@@ -6,6 +6,7 @@ mod client_system;
 mod dns;
 mod resolve;
 mod server;
+mod server_system;
 mod signals;
 mod status;
 mod wans;

@@ -14,27 +14,22 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
-use super::client_system::netlink_failed;
+use super::server_system::ServerSystem;
 use super::signals::{Reason, Signals};
 use super::status::{self, Suspicions, Throughput};
 use super::{End, Role, Uptime, announce, interface_lost, open_tunnel};
 use crate::config::{self, ClientEntry, LogLevel, Network, ServerConfig};
 use crate::control::{Answer, EventLog, Listener, Question, Request, VERSION};
 use crate::data::{Clock, DataPath, Handle, Notice};
-use crate::netlink::{Inventory, Netlink};
-use crate::system::{self, Firewall, ServerFirewall, Settings, Undo};
+use crate::system::{self, Guest, Undo};
 use crate::tun::Tun;
 use crate::udp::UdpSocket;
-use crate::wan::uplinks;
 use crate::{Error, Result};
 
 struct Server {
     file: Option<PathBuf>,
     config: ServerConfig,
-    undo: Undo,
-    netlink: Netlink,
-    firewall: Firewall,
-    tunnel: u32,
+    system: ServerSystem,
     data: Handle<Engine>,
     sockets: BTreeMap<SocketAddr, SocketId>,
     next_socket: u16,
@@ -71,10 +66,7 @@ pub(super) async fn run(
     let mut data = DataPath::start(tun, move |now| Engine::new(engine, now, seed))?;
     let mut server = Server {
         file: file.map(Path::to_owned),
-        undo,
-        netlink: Netlink::open().map_err(netlink_failed)?,
-        firewall: Firewall::default(),
-        tunnel,
+        system: ServerSystem::open(undo, tunnel)?,
         data: data.handle.clone(),
         sockets: BTreeMap::new(),
         next_socket: 0,
@@ -112,6 +104,8 @@ impl Server {
     ) -> Result<(End, Option<tokio::sync::oneshot::Sender<Answer>>)> {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut minute = interval(Duration::from_secs(60));
+        minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 reason = signals.next() => match reason {
@@ -151,6 +145,7 @@ impl Server {
                 _ = tick.tick() => {
                     self.sample().await;
                 }
+                _ = minute.tick() => self.system.look_after(),
             }
         }
     }
@@ -158,27 +153,7 @@ impl Server {
     /// Makes sockets, addresses, firewall and clients what the configuration says.
     fn apply(&mut self, config: &ServerConfig) -> Result<()> {
         self.listen(config)?;
-        let inventory = Inventory::read(&mut self.netlink).map_err(netlink_failed)?;
-        let present = inventory
-            .links
-            .get(&self.tunnel)
-            .map(|link| link.addresses.clone())
-            .unwrap_or_default();
-        system::set_addresses(&mut self.netlink, self.tunnel, &present, &config.address)?;
-        if config.nat {
-            let uplinks: Vec<String> = uplinks(&inventory, &config.common.interface)
-                .into_iter()
-                .map(|uplink| uplink.device)
-                .collect();
-            Settings::new(&mut self.undo).forward(&uplinks)?;
-            self.firewall.set_server(&ServerFirewall {
-                tunnel: config.common.interface.clone(),
-                networks: config.address.clone(),
-            })?;
-            Settings::new(&mut self.undo).take_late_packets()?;
-        } else if self.config.nat {
-            Firewall::remove()?;
-        }
+        self.system.apply(config, guests(config))?;
         self.admit(config);
         Ok(())
     }
@@ -245,9 +220,9 @@ impl Server {
         let new: ServerConfig = config::read(self.file.as_deref())?;
         let changed = new != self.config;
         if new.common.interface != self.config.common.interface {
-            self.undo.remember_interface(&new.common.interface)?;
+            self.system.undo.remember_interface(&new.common.interface)?;
             let tun = Tun::create(&new.common.interface)?;
-            self.tunnel = tun.index();
+            self.system.tunnel = tun.index();
             announce(Role::Server, &tun);
             self.data.replace_tun(tun);
             let old = self.config.common.interface.clone();
@@ -383,6 +358,16 @@ impl Server {
             "counters": counters,
         })
     }
+}
+
+/// The clients, as the firewall knows them.
+fn guests(config: &ServerConfig) -> Vec<Guest> {
+    let guest = |client: &ClientEntry| Guest {
+        addresses: client.address.clone(),
+        allow: client.allow.clone(),
+        forwards: client.forward.clone(),
+    };
+    config.clients.iter().map(guest).collect()
 }
 
 /// A client gets its addresses with the prefix of the server's network, so that it reaches the server's inner address.

@@ -1,5 +1,5 @@
-//! The firewall table `inet sennit`: address translation, and on a client the second line against leaks. Written as text
-//! for `nft`, which replaces the whole table in one transaction. Other tables are never touched.
+//! The firewall table `inet sennit`, written as text for `nft`, which replaces the whole table in one transaction. On a
+//! client: address translation, and the second line against leaks. Other tables are never touched.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,11 +7,12 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
-use crate::config::{InterfaceName, Network};
+use super::ServerFirewall;
+use crate::config::InterfaceName;
 use crate::{Error, Result};
 
 /// Creating it first makes deleting it no error.
-const REMOVE: &str = "table inet sennit\ndelete table inet sennit\n";
+pub(super) const REMOVE: &str = "table inet sennit\ndelete table inet sennit\n";
 
 /// The client's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,50 +66,7 @@ impl ClientFirewall {
     }
 }
 
-/// The server's table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerFirewall {
-    /// The tunnel interface.
-    pub tunnel: InterfaceName,
-    /// Networks of the clients' inner addresses.
-    pub networks: Vec<Network>,
-}
-
-impl ServerFirewall {
-    fn text(&self) -> String {
-        let mut text = String::from(REMOVE);
-        let tunnel = &self.tunnel;
-        // The addresses at which clouds tell their machines secrets.
-        let _ = write!(
-            text,
-            "table inet sennit {{\nchain forward {{\ntype filter hook forward priority -10\n\
-             iifname \"{tunnel}\" ct state invalid drop\n\
-             oifname \"{tunnel}\" ct state invalid drop\n\
-             iifname \"{tunnel}\" ip daddr 169.254.0.0/16 drop\n\
-             iifname \"{tunnel}\" ip6 daddr fd00:ec2::254 drop\n}}\n"
-        );
-        // After a reboot nothing is known of the connections that were translated. Until their hosts speak again, what
-        // comes for them from outside looks like strangers', and must not be answered by a reset. A reset without ACK is
-        // that answer and no other.
-        let _ = write!(
-            text,
-            "chain answers {{\ntype filter hook output priority -10\n\
-             tcp sport 32768-65535 tcp flags & (rst | ack) == rst drop\n}}\n\
-             chain source {{\ntype nat hook postrouting priority 100\n"
-        );
-        for network in &self.networks {
-            let ip = version(network.address);
-            let _ = writeln!(
-                text,
-                "iifname \"{tunnel}\" oifname != \"{tunnel}\" {ip} saddr {network} masquerade"
-            );
-        }
-        text.push_str("}\n}\n");
-        text
-    }
-}
-
-fn version(address: IpAddr) -> &'static str {
+pub(super) fn version(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "ip" } else { "ip6" }
 }
 
@@ -127,6 +85,29 @@ impl Firewall {
     /// Sets the server's table.
     pub fn set_server(&mut self, table: &ServerFirewall) -> Result<()> {
         self.set(table.text())
+    }
+
+    /// Whether this value has set the table.
+    pub fn is_set(&self) -> bool {
+        self.present.is_some()
+    }
+
+    /// Sets the table again if somebody has removed it (`nft flush ruleset`, a restart of another firewall); whether that
+    /// was so.
+    pub fn restore(&mut self) -> Result<bool> {
+        let Some(text) = &self.present else {
+            return Ok(false);
+        };
+        let listed = Command::new("nft")
+            .args(["list", "table", "inet", "sennit"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if listed.is_ok_and(|status| status.success()) {
+            return Ok(false);
+        }
+        run(text)?;
+        Ok(true)
     }
 
     /// Removes the table. Without `nft` there is none.

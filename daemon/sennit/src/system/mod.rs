@@ -3,6 +3,7 @@
 
 mod firewall;
 mod routing;
+mod server_firewall;
 mod settings;
 pub mod special;
 mod undo;
@@ -11,8 +12,9 @@ use std::path::Path;
 
 use tracing::{info, warn};
 
-pub use firewall::{ClientFirewall, Firewall, ServerFirewall};
+pub use firewall::{ClientFirewall, Firewall};
 pub use routing::{RULE_PRIORITY, Routing, TABLE};
+pub use server_firewall::{Guest, ServerFirewall};
 pub use settings::Settings;
 pub use undo::Undo;
 

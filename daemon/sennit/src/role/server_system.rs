@@ -1,0 +1,121 @@
+//! What the server sets in the system, kept equal to what it should be: addresses, kernel settings, firewall.
+
+use std::net::SocketAddr;
+
+use tracing::{info, warn};
+
+use super::client_system::netlink_failed;
+use crate::Result;
+use crate::config::{Forwarding, Protocol, ServerConfig};
+use crate::netlink::{Inventory, Netlink};
+use crate::port;
+use crate::system::{self, Firewall, Guest, ServerFirewall, Settings, Undo};
+use crate::wan::uplinks;
+
+/// The server's part of the system.
+#[derive(Debug)]
+pub(super) struct ServerSystem {
+    pub(super) undo: Undo,
+    /// The kernel's number of the tunnel interface.
+    pub(super) tunnel: u32,
+    netlink: Netlink,
+    firewall: Firewall,
+    /// What the firewall was last told.
+    table: Option<ServerFirewall>,
+}
+
+impl ServerSystem {
+    pub(super) fn open(undo: Undo, tunnel: u32) -> Result<Self> {
+        Ok(Self {
+            undo,
+            tunnel,
+            netlink: Netlink::open().map_err(netlink_failed)?,
+            firewall: Firewall::default(),
+            table: None,
+        })
+    }
+
+    /// Makes all of it what the configuration says.
+    pub(super) fn apply(&mut self, config: &ServerConfig, guests: Vec<Guest>) -> Result<()> {
+        let inventory = Inventory::read(&mut self.netlink).map_err(netlink_failed)?;
+        let present = inventory
+            .links
+            .get(&self.tunnel)
+            .map(|link| link.addresses.clone())
+            .unwrap_or_default();
+        system::set_addresses(&mut self.netlink, self.tunnel, &present, &config.address)?;
+        if config.nat {
+            let uplinks: Vec<String> = uplinks(&inventory, &config.common.interface)
+                .into_iter()
+                .map(|uplink| uplink.device)
+                .collect();
+            Settings::new(&mut self.undo).forward(&uplinks)?;
+        }
+        self.set_firewall(config, guests)?;
+        if config.nat {
+            Settings::new(&mut self.undo).take_late_packets()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the firewall what the configuration and these clients ask for.
+    pub(super) fn set_firewall(&mut self, config: &ServerConfig, guests: Vec<Guest>) -> Result<()> {
+        if !config.nat && !config.filter {
+            self.table = None;
+            return if self.firewall.is_set() {
+                self.firewall = Firewall::default();
+                Firewall::remove()
+            } else {
+                Ok(())
+            };
+        }
+        let table = ServerFirewall {
+            tunnel: config.common.interface.clone(),
+            networks: config.address.clone(),
+            filter: config.filter,
+            nat: config.nat,
+            ipv6: config.ipv6,
+            guests,
+            automatic: config.forward == Forwarding::Auto,
+            kept: port::waiting(),
+            own: config.listen.iter().map(SocketAddr::port).collect(),
+        };
+        self.firewall.restore()?;
+        self.firewall.set_server(&table)?;
+        for (protocol, port) in table.kept.iter().filter(|kept| wanted(&table, **kept)) {
+            warn!(
+                "{}/{port} leads to a client, but a program of this machine has it, too, and hears nothing there",
+                protocol.names().concat()
+            );
+        }
+        self.table = Some(table);
+        Ok(())
+    }
+
+    /// What changes without anybody telling us: programs that took a port, firewalls that were started again.
+    pub(super) fn look_after(&mut self) {
+        let restored = self.firewall.restore();
+        match restored {
+            Ok(false) => {}
+            Ok(true) => info!("the table inet sennit was gone, and is set again"),
+            Err(error) => warn!("{error} (hint: {})", error.hint()),
+        }
+        let Some(table) = &mut self.table else { return };
+        let kept = port::waiting();
+        if table.kept != kept {
+            table.kept = kept;
+            if let Err(error) = self.firewall.set_server(table) {
+                warn!("{error} (hint: {})", error.hint());
+            }
+        }
+    }
+}
+
+/// Whether somebody's own forward takes this port away.
+fn wanted(table: &ServerFirewall, (protocol, port): (Protocol, u16)) -> bool {
+    let forwards = table.guests.iter().flat_map(|guest| &guest.forwards);
+    table.nat
+        && forwards
+            .into_iter()
+            .any(|forward| forward.protocol.meets(protocol) && (forward.first..=forward.last).contains(&port))
+}
