@@ -418,6 +418,65 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
+/// An amount of data in bytes, written as `"500 GB"` (decimal units), or an integer of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not an amount of data (\"500 GB\", \"1.5 TB\", \"800 MB\" or bytes)");
+        let text = text.trim();
+        let end = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
+        let number: f64 = text[..end].parse().map_err(|_| wrong())?;
+        let factor = match text[end..].trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "kb" => 1e3,
+            "mb" => 1e6,
+            "gb" => 1e9,
+            "tb" => 1e12,
+            _ => return Err(wrong()),
+        };
+        let bytes = number * factor;
+        if (0.0..=1e18).contains(&bytes) {
+            Ok(Self(bytes.round() as u64))
+        } else {
+            Err(wrong())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SizeVisitor;
+        impl Visitor<'_> for SizeVisitor {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an amount of data as \"500 GB\", or an integer of bytes")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
+                u64::try_from(bytes)
+                    .map(Size)
+                    .map_err(|_| E::custom("an amount of data is not negative"))
+            }
+
+            fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Size, E> {
+                Ok(Size(bytes))
+            }
+        }
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -537,5 +596,13 @@ mod tests {
         }
         assert_eq!(Rate(9).bytes_per_second(), Some(2));
         assert_eq!(Rate(0).bytes_per_second(), None);
+    }
+
+    #[test]
+    fn amounts_of_data_are_decimal() {
+        assert_eq!("500 GB".parse(), Ok(Size(500_000_000_000)));
+        assert_eq!("1.5tb".parse(), Ok(Size(1_500_000_000_000)));
+        assert_eq!("7".parse(), Ok(Size(7)));
+        assert!("much".parse::<Size>().is_err() && "5 GiB".parse::<Size>().is_err());
     }
 }

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod model;
+mod usage;
 
 use std::io;
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use tracing::warn;
 
 pub use addresses::free_addresses;
 pub use model::{Client, Invite, Refusal, UnixTime, Used};
+pub use usage::{Month, Traffic, Usage};
 
 use crate::key::PublicKey;
 use crate::{Error, Result};
@@ -328,7 +330,7 @@ impl Registry {
     fn write(&self, change: impl FnOnce(&mut Changes) -> Outcome) -> Result<()> {
         let write = || -> Result<(), Box<dyn std::error::Error>> {
             let transaction = self.database.begin_write()?;
-            for table in [CLIENTS, INVITES, ONCE] {
+            for table in [CLIENTS, INVITES, ONCE, usage::USAGE] {
                 transaction.open_table(table)?;
             }
             let mut changes = Changes(transaction);
