@@ -14,10 +14,10 @@ use serde::de::DeserializeOwned;
 pub use allow::Allow;
 pub use client::{ClientConfig, ServerConfigOfClient, WanConfig, WanPatterns};
 pub use forward::{Forward, Protocol};
-pub use server::{ClientEntry, Forwarding, Ipv6, ServerConfig};
+pub use server::{ClientEntry, ClientLimits, Forwarding, Ipv6, ServerConfig};
 pub use values::{
     DEFAULT_PORT, Encryption, Endpoint, InterfaceName, InterfacePattern, LogLevel, Mode, Network, Priority,
-    Rate, RoutePolicy,
+    Rate, RoutePolicy, Size,
 };
 
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
@@ -224,6 +224,8 @@ mod tests {
             name = "boat"
             public_key = "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w="
             address = ["10.73.0.2", "fd73:656e:6e69:7400::2"]
+            limit_down = "20 Mbit/s"
+            quota = "500 GB"
             "#,
             Path::new("sennit.toml"),
         )
@@ -231,6 +233,9 @@ mod tests {
         assert!(!config.nat);
         assert_eq!(config.clients[0].name, "boat");
         assert_eq!(config.clients[0].address.len(), 2);
+        let limits = config.clients[0].limits;
+        assert_eq!(limits.down.bytes_per_second(), Some(2_500_000));
+        assert_eq!((limits.up, limits.quota), (Rate(0), Some(500_000_000_000)));
     }
 
     #[test]

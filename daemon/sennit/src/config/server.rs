@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     Allow, Common, DEFAULT_PORT, Encryption, Endpoint, Forward, InterfaceName, KeySource, LogLevel, Network,
-    PeerKeys, Protocol,
+    PeerKeys, Protocol, Rate, Size,
 };
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
 
@@ -36,6 +36,8 @@ pub struct ServerConfig {
     pub forward: Forwarding,
     /// Whether clients may do without encryption.
     pub encryption: Encryption,
+    /// What is left to a client that has used up its quota.
+    pub quota_rate: Rate,
     /// Who may join.
     pub clients: Vec<ClientEntry>,
 }
@@ -77,6 +79,19 @@ pub struct ClientEntry {
     pub forward: Vec<Forward>,
     /// What it may reach beyond the Internet.
     pub allow: Vec<Allow>,
+    /// How fast it may be, and how much it may carry.
+    pub limits: ClientLimits,
+}
+
+/// How fast a client may be, and how much it may carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// The most that it may send.
+    pub up: Rate,
+    /// The most that it is sent.
+    pub down: Rate,
+    /// Bytes a calendar month, both directions together, before it is slowed down.
+    pub quota: Option<u64>,
 }
 
 /// The file as it is written.
@@ -97,6 +112,7 @@ struct Written {
     filter: bool,
     forward: Forwarding,
     encryption: Encryption,
+    quota_rate: Rate,
     client: Vec<WrittenClient>,
 }
 
@@ -111,7 +127,15 @@ struct WrittenClient {
     forward: Vec<Forward>,
     #[serde(default)]
     allow: Vec<Allow>,
+    #[serde(default)]
+    limit_up: Rate,
+    #[serde(default)]
+    limit_down: Rate,
+    quota: Option<Size>,
 }
+
+/// Enough for messages and what must work.
+const QUOTA_RATE: Rate = Rate(1_000_000);
 
 impl Default for Written {
     fn default() -> Self {
@@ -140,6 +164,7 @@ impl Default for Written {
             filter: true,
             forward: Forwarding::default(),
             encryption: Encryption::default(),
+            quota_rate: QUOTA_RATE,
             client: Vec::new(),
         }
     }
@@ -170,6 +195,7 @@ impl TryFrom<Written> for ServerConfig {
             filter: written.filter,
             forward: written.forward,
             encryption: written.encryption,
+            quota_rate: written.quota_rate,
             clients: written
                 .client
                 .into_iter()
@@ -182,6 +208,11 @@ impl TryFrom<Written> for ServerConfig {
                     address: client.address,
                     forward: client.forward,
                     allow: client.allow,
+                    limits: ClientLimits {
+                        up: client.limit_up,
+                        down: client.limit_down,
+                        quota: client.quota.map(|quota| quota.0).filter(|quota| *quota > 0),
+                    },
                 })
                 .collect(),
         })

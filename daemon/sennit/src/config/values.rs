@@ -426,7 +426,8 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not an amount of data (\"500 GB\", \"1.5 TB\", \"800 MB\" or bytes)");
+        let wrong =
+            || format!("{text:?} is not an amount of data (\"500 GB\", \"1.5 TB\", \"800 MB\" or bytes)");
         let text = text.trim();
         let end = text
             .find(|c: char| !c.is_ascii_digit() && c != '.')
