@@ -146,6 +146,13 @@ impl Server {
         }
     }
 
+    /// Proves itself by another key from now on. Sessions go on; their next handshake needs the new key.
+    pub fn set_private_key(&mut self, now: Instant, key: PrivateKey) {
+        self.gate = Gate::new(key.public(), now, &mut self.random);
+        self.config.private_key = key;
+        self.answered.clear();
+    }
+
     /// Lets a client connect, or changes what is known of it. A changed key ends its session.
     pub fn set_client(&mut self, id: ClientId, entry: ClientEntry) {
         if self

@@ -21,6 +21,11 @@ const BYTES: usize = 32;
 pub struct PublicKey([u8; BYTES]);
 
 impl PublicKey {
+    /// The key of these bytes; any 32 are one.
+    pub fn from_bytes(bytes: [u8; BYTES]) -> Self {
+        Self(bytes)
+    }
+
     /// The key's bytes.
     pub fn as_bytes(&self) -> &[u8; BYTES] {
         &self.0
@@ -64,6 +69,11 @@ impl PrivateKey {
         let mut bytes = Zeroizing::new([0; BYTES]);
         random(&mut bytes[..])?;
         Ok(Self(bytes))
+    }
+
+    /// The key of these bytes; any 32 are one.
+    pub fn from_bytes(bytes: Zeroizing<[u8; BYTES]>) -> Self {
+        Self(bytes)
     }
 
     /// Reads a key file.

@@ -16,6 +16,7 @@ pub mod control;
 pub mod data;
 pub mod error;
 pub mod host;
+pub mod join;
 pub mod key;
 pub mod netlink;
 pub mod port;

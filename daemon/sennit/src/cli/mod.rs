@@ -1,7 +1,10 @@
 //! Command line: what the user typed, exit codes, and where the log goes. One file a command.
 
 mod check;
+mod clients;
 mod down;
+mod invite;
+mod join;
 mod keys;
 mod lab;
 mod log;
@@ -120,6 +123,15 @@ enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// Join a server by the code that it gave out.
+    Join(join::Join),
+    /// On a server: make a code by which one client joins.
+    Invite(invite::Invite),
+    /// On a server: who may use it, and how much.
+    Clients {
+        #[command(subcommand)]
+        command: clients::Clients,
+    },
     /// Find out what keeps this machine from working as a role.
     Check {
         /// The role; without it, that of the running daemon, or client.
@@ -227,6 +239,9 @@ fn dispatch(command: Command) -> Result<Exit> {
             daemon,
         } => settings::wan(&daemon, name, priority)?,
         Command::Log { follow, json, daemon } => log::run(&daemon, follow, json)?,
+        Command::Join(join) => join::run(&join)?,
+        Command::Invite(invite) => invite::run(invite)?,
+        Command::Clients { command } => clients::run(command)?,
         Command::Check { role, daemon } => return check::run(&daemon, role),
         Command::Down { daemon } => down::run(&daemon)?,
         Command::Lab { arguments } => return Err(lab::run(&arguments)),

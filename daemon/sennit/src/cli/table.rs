@@ -196,7 +196,7 @@ fn duration(seconds: u64) -> String {
 }
 
 /// Columns as wide as their widest cell, two spaces apart.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub(super) fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()

@@ -66,6 +66,17 @@ pub enum Forwarding {
     None,
 }
 
+impl ServerConfig {
+    /// Whether this is an inner address of the server, or of a client that stands in its configuration.
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.address.iter().any(|network| network.address == address)
+            || self
+                .clients
+                .iter()
+                .any(|client| client.address.contains(&address))
+    }
+}
+
 /// A client that may join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientEntry {

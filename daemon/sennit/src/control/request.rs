@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::config::{Mode, Priority};
+use crate::registry::Action;
 
 /// Version of the API: an older client may meet a newer daemon, which refuses what it does not know.
 pub const VERSION: u32 = 1;
@@ -32,6 +33,13 @@ pub enum Request {
         name: String,
         /// The new priority.
         priority: Priority,
+    },
+    /// Read the configuration again.
+    Reload {},
+    /// On a server: something about its clients.
+    Registry {
+        /// What.
+        action: Action,
     },
     /// Stop, undo everything that was set in the system, end.
     Down {},
@@ -124,6 +132,12 @@ mod tests {
             Request::Wan {
                 name: "eth1".to_owned(),
                 priority: Priority::Backup,
+            },
+            Request::Reload {},
+            Request::Registry {
+                action: Action::Revoke {
+                    name: "boat".to_owned(),
+                },
             },
             Request::Down {},
         ] {

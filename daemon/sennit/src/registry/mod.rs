@@ -3,6 +3,7 @@
 //!
 //! This module is all that knows how it is stored; a fleet of servers can have another store behind the same functions.
 
+mod action;
 mod addresses;
 mod model;
 mod usage;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::warn;
 
+pub use action::Action;
 pub use addresses::free_addresses;
 pub use model::{Client, Invite, Refusal, UnixTime, Used};
 pub use usage::{Month, Traffic, Usage};
@@ -199,17 +201,7 @@ impl Registry {
             return Ok(Err(Refusal::Full));
         };
         let wanted = invite.name.as_deref().or(own_name).unwrap_or("client");
-        let client = Client {
-            name: free_name(wanted, &clients),
-            public_key: *key,
-            addresses,
-            joined: now,
-            limit_up: Default::default(),
-            limit_down: Default::default(),
-            quota: None,
-            forwards: Vec::new(),
-            allow: Vec::new(),
-        };
+        let client = Client::new(free_name(wanted, &clients), *key, addresses, now);
         invite.used = Some(Used {
             client: client.name.clone(),
             public_key: *key,

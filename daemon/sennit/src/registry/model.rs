@@ -38,6 +38,23 @@ pub struct Client {
     pub allow: Vec<Allow>,
 }
 
+impl Client {
+    /// A client without limits and forwards.
+    pub fn new(name: String, public_key: PublicKey, addresses: Vec<IpAddr>, joined: UnixTime) -> Self {
+        Self {
+            name,
+            public_key,
+            addresses,
+            joined,
+            limit_up: Rate::default(),
+            limit_down: Rate::default(),
+            quota: None,
+            forwards: Vec::new(),
+            allow: Vec::new(),
+        }
+    }
+}
+
 /// A join code that was given out. The code itself is not kept: whoever reads the registry cannot join.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invite {

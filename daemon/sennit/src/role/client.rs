@@ -441,6 +441,11 @@ impl Client {
 
     async fn answer(&mut self, request: Request) -> Answer {
         match request {
+            Request::Reload {} => self.reload().map(|changed| json!({ "changed": changed })),
+            Request::Registry { .. } => Err(Error::user(
+                "this is a client: it has no clients of its own",
+                "run the command on the server",
+            )),
             Request::Status {} => Ok(self.status().await),
             Request::Events { .. } => Ok(self.events.kept().cloned().collect()),
             Request::Mode { mode } => {

@@ -3,6 +3,7 @@
 
 mod client;
 mod client_system;
+mod clients;
 mod dns;
 mod resolve;
 mod server;

@@ -14,14 +14,16 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
+use super::clients::Clients;
 use super::server_system::ServerSystem;
 use super::signals::{Reason, Signals};
 use super::status::{self, Suspicions, Throughput};
 use super::{End, Role, Uptime, announce, interface_lost, open_tunnel};
-use crate::config::{self, ClientEntry, LogLevel, Network, ServerConfig};
+use crate::config::{self, LogLevel, ServerConfig};
 use crate::control::{Answer, EventLog, Listener, Question, Request, VERSION};
 use crate::data::{Clock, DataPath, Handle, Notice};
-use crate::system::{self, Guest, Undo};
+use crate::registry::Action;
+use crate::system::{self, Undo};
 use crate::tun::Tun;
 use crate::udp::UdpSocket;
 use crate::{Error, Result};
@@ -33,9 +35,7 @@ struct Server {
     data: Handle<Engine>,
     sockets: BTreeMap<SocketAddr, SocketId>,
     next_socket: u16,
-    /// Clients by their names, with the number that the engine knows them by.
-    clients: BTreeMap<String, (ClientId, ClientEntry)>,
-    next_client: u32,
+    clients: Clients,
     events: EventLog,
     suspicions: Suspicions,
     throughput: BTreeMap<ClientId, Throughput>,
@@ -70,8 +70,7 @@ pub(super) async fn run(
         data: data.handle.clone(),
         sockets: BTreeMap::new(),
         next_socket: 0,
-        clients: BTreeMap::new(),
-        next_client: 0,
+        clients: Clients::open(&config, data.handle.clone())?,
         events: EventLog::new(),
         suspicions: Suspicions::default(),
         throughput: BTreeMap::new(),
@@ -80,7 +79,7 @@ pub(super) async fn run(
     };
     let config = server.config.clone();
     server.apply(&config)?;
-    info!(clients = server.clients.len(), "listening");
+    info!(clients = server.clients.iter().count(), "listening");
     let (end, answer) = server
         .until_end(&mut signals, &mut data.notices, &mut control, apply_log_level)
         .await?;
@@ -143,6 +142,9 @@ impl Server {
                     let _ = answer.send(self.answer(request).await);
                 }
                 _ = tick.tick() => {
+                    if let Err(error) = self.clients.tick(&self.config) {
+                        error!("{error} (hint: {})", error.hint());
+                    }
                     self.sample().await;
                 }
                 _ = minute.tick() => self.system.look_after(),
@@ -153,9 +155,8 @@ impl Server {
     /// Makes sockets, addresses, firewall and clients what the configuration says.
     fn apply(&mut self, config: &ServerConfig) -> Result<()> {
         self.listen(config)?;
-        self.system.apply(config, guests(config))?;
-        self.admit(config);
-        Ok(())
+        self.admit(config)?;
+        self.system.apply(config, self.clients.guests())
     }
 
     /// Opens sockets at the addresses where there are none yet, then closes those that are not wanted any more.
@@ -181,38 +182,12 @@ impl Server {
         Ok(())
     }
 
-    /// Tells the engine who may join. Sessions of clients that stay are not disturbed.
-    fn admit(&mut self, config: &ServerConfig) {
-        let gone: Vec<String> = self
-            .clients
-            .keys()
-            .filter(|name| !config.clients.iter().any(|client| client.name == **name))
-            .cloned()
-            .collect();
-        for name in gone {
-            if let Some((id, _)) = self.clients.remove(&name) {
-                info!(client = name, "locked out");
-                self.throughput.remove(&id);
-                self.data.engine(move |engine, _| engine.remove_client(id));
-            }
+    /// Tells the engine who may connect, and the firewall.
+    fn admit(&mut self, config: &ServerConfig) -> Result<()> {
+        for gone in self.clients.admit(config)? {
+            self.throughput.remove(&gone);
         }
-        for client in &config.clients {
-            if self
-                .clients
-                .get(&client.name)
-                .is_some_and(|(_, known)| known == client)
-            {
-                continue;
-            }
-            let next = ClientId(self.next_client);
-            let id = self.clients.get(&client.name).map_or(next, |(id, _)| *id);
-            if id == next {
-                self.next_client += 1;
-            }
-            self.clients.insert(client.name.clone(), (id, client.clone()));
-            let entry = engine_entry(client, &config.address);
-            self.data.engine(move |engine, _| engine.set_client(id, entry));
-        }
+        Ok(())
     }
 
     /// Reads the configuration and makes what it changes; a wrong one changes nothing.
@@ -251,6 +226,14 @@ impl Server {
     fn handle_event(&mut self, of: Option<ClientId>, event: Event) {
         match event {
             Event::ClientConnected { client, resumed } => {
+                let is_client = self.clients.connected(client, &self.config);
+                if let Err(error) = &is_client {
+                    error!("{error} (hint: {})", error.hint());
+                }
+                if is_client == Ok(false) {
+                    debug!("the holder of a join code is here");
+                    return;
+                }
                 let name = self.name(client);
                 info!(client = name, resumed, "connected");
                 self.events
@@ -281,18 +264,47 @@ impl Server {
                 self.events
                     .add("path_moved", json!({ "client": name, "path": path.0 }));
             }
-            Event::Control { .. } | Event::Connected { .. } => {}
+            Event::Control { message } => {
+                if let Some(client) = of {
+                    self.handle_message(client, &message);
+                }
+            }
+            Event::Connected { .. } => {}
         }
     }
 
     fn name(&self, client: ClientId) -> String {
-        let found = self.clients.iter().find(|(_, (id, _))| *id == client);
-        found.map(|(name, _)| name.clone()).unwrap_or_default()
+        self.clients.name(client)
+    }
+
+    /// Clients of another configuration or registry.
+    fn administer(&mut self, action: Action) -> Answer {
+        let changes = action.changes();
+        let answer = action.perform(self.clients.registry(), &self.config)?;
+        if changes {
+            let config = self.config.clone();
+            self.apply(&config)?;
+        }
+        Ok(answer)
+    }
+
+    fn handle_message(&mut self, client: ClientId, message: &[u8]) {
+        let config = self.config.clone();
+        let outcome = match self.clients.hear(client, message, &config) {
+            Ok(true) => self.apply(&config),
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            error!("{error} (hint: {})", error.hint());
+        }
     }
 
     async fn answer(&mut self, request: Request) -> Answer {
         match request {
             Request::Status {} => Ok(self.status().await),
+            Request::Reload {} => self.reload().map(|changed| json!({ "changed": changed })),
+            Request::Registry { action } => self.administer(action),
             Request::Events { .. } => Ok(self.events.kept().cloned().collect()),
             Request::Mode { .. } | Request::Wan { .. } => Err(Error::user(
                 "this is a server: modes and WANs belong to its clients",
@@ -303,7 +315,7 @@ impl Server {
     }
 
     async fn sample(&mut self) -> BTreeMap<ClientId, SessionStatus> {
-        let ids: Vec<ClientId> = self.clients.values().map(|(id, _)| *id).collect();
+        let ids: Vec<ClientId> = self.clients.iter().map(|(_, id, _)| id).collect();
         let asked = self.data.ask(move |engine, now| {
             let statuses = ids.iter().filter_map(|id| Some((*id, engine.status(now, *id)?)));
             (now, statuses.collect::<BTreeMap<_, _>>())
@@ -327,9 +339,9 @@ impl Server {
         let clients: Vec<Value> = self
             .clients
             .iter()
-            .map(|(name, (id, client))| {
-                let session = sessions.get(id);
-                let throughput = self.throughput.get(id).unwrap_or(&unknown);
+            .map(|(name, id, client)| {
+                let session = sessions.get(&id);
+                let throughput = self.throughput.get(&id).unwrap_or(&unknown);
                 let paths = session.map(|session| &session.paths[..]).unwrap_or_default();
                 let mut value = json!({
                     "name": name,
@@ -357,36 +369,6 @@ impl Server {
             "clients": clients,
             "counters": counters,
         })
-    }
-}
-
-/// The clients, as the firewall knows them.
-fn guests(config: &ServerConfig) -> Vec<Guest> {
-    let guest = |client: &ClientEntry| Guest {
-        addresses: client.address.clone(),
-        allow: client.allow.clone(),
-        forwards: client.forward.clone(),
-    };
-    config.clients.iter().map(guest).collect()
-}
-
-/// A client gets its addresses with the prefix of the server's network, so that it reaches the server's inner address.
-fn engine_entry(client: &ClientEntry, networks: &[Network]) -> sennit_engine::ClientEntry {
-    let with_prefix = |address: &std::net::IpAddr| {
-        let network = networks.iter().find(|network| network.contains(*address));
-        (
-            *address,
-            network.map_or(Network::host(*address).prefix, |network| network.prefix),
-        )
-    };
-    sennit_engine::ClientEntry {
-        public_key: handshake::PublicKey(*client.keys.public.as_bytes()),
-        preshared_key: client
-            .keys
-            .preshared
-            .as_ref()
-            .map(|key| handshake::PresharedKey::from_bytes(key.as_bytes())),
-        addresses: client.address.iter().map(with_prefix).collect(),
     }
 }
 

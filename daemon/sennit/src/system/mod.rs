@@ -96,7 +96,8 @@ fn make_state_dir(folder: &Path) -> Result<()> {
     })
 }
 
-/// Writes a file so that it is either the old or the new one, whatever happens meanwhile.
+/// Writes a file so that it is either the old or the new one, whatever happens meanwhile. Who may read the old one may read
+/// the new one.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     let failed = |error: std::io::Error| {
         Error::environment(
@@ -111,6 +112,9 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     temporary.push(".new");
     let write = || {
         let mut file = std::fs::File::create(&temporary)?;
+        if let Ok(old) = std::fs::metadata(path) {
+            file.set_permissions(old.permissions())?;
+        }
         std::io::Write::write_all(&mut file, content)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)
