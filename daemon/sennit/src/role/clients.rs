@@ -11,7 +11,7 @@ use sennit_engine::ids::ClientId;
 use tracing::{info, warn};
 
 use crate::Result;
-use crate::config::{ClientEntry, Network, PeerKeys, ServerConfig};
+use crate::config::{ClientEntry, ClientLimits, Network, PeerKeys, ServerConfig};
 use crate::data::Handle;
 use crate::join::{FirstContact, ToClient, ToServer, encode};
 use crate::key::PublicKey;
@@ -332,6 +332,11 @@ fn entry(client: Client) -> ClientEntry {
         address: client.addresses,
         forward: client.forwards,
         allow: client.allow,
+        limits: ClientLimits {
+            up: client.limit_up,
+            down: client.limit_down,
+            quota: client.quota,
+        },
     }
 }
 
