@@ -45,41 +45,46 @@ fn shown(machine: &Namespace, line: &str) -> String {
 }
 
 #[test]
-fn three_commands_on_each_machine_make_a_tunnel_and_down_leaves_nothing() {
-    let (Some(server), Some(client)) = (Namespace::machine(), Namespace::machine()) else {
+fn a_line_on_each_machine_makes_a_tunnel_and_afterwards_nothing_is_left() {
+    let (Some(server), Some(client), Some(internet)) =
+        (Namespace::machine(), Namespace::machine(), Namespace::new())
+    else {
         return;
     };
-    server.run(&format!("ip addr add {SERVER}/32 dev lo"));
+    internet.run("sysctl -qw net.ipv4.ip_forward=1");
+    server.connect("eth0", &format!("{SERVER}/24"), &internet, "203.0.113.1/24");
+    server.run("ip route add default via 203.0.113.1");
+    // Where `init` puts the program.
+    server.run("mount -t tmpfs tmpfs /usr/local/bin");
     for number in [1, 2] {
         let (own, gateway) = (format!("192.0.{number}.2"), format!("192.0.{number}.1"));
         let name = format!("eth{number}");
-        client.connect(&name, &format!("{own}/24"), &server, &format!("{gateway}/24"));
+        client.connect(&name, &format!("{own}/24"), &internet, &format!("{gateway}/24"));
         client.run(&format!("ip route add default via {gateway} metric {number}"));
     }
-    for machine in [&server, &client] {
-        wait("both links are up", || {
+    for (machine, links) in [(&server, 1), (&client, 2)] {
+        wait("all links are up", || {
             machine
                 .run("ip -6 addr show scope link")
                 .matches("fe80::")
                 .count()
-                == 2
+                == links
         });
     }
     let before = [picture(&server), picture(&client)];
 
-    let (on_server, on_client) = (commands("server"), commands("client"));
-    assert_eq!((on_server.len(), on_client.len()), (3, 3));
-    let server_key = shown(&server, on_server[0]);
-    let client_key = shown(&client, on_client[0]);
-    // All that a reader has to replace.
-    let filled = |line: &str| {
-        line.replace("SERVER_PUBLIC_KEY", server_key.trim())
-            .replace("CLIENT_PUBLIC_KEY", client_key.trim())
-    };
-    shown(&server, &filled(on_server[1]));
-    shown(&client, &filled(on_client[1]));
-    let server_runs = Running::start(typed(&server, on_server[2]));
-    let client_runs = Running::start(typed(&client, on_client[2]));
+    let [init] = commands("server")[..] else { panic!() };
+    let line = shown(&server, init);
+    // There is no systemd in a namespace.
+    let server_runs = Running::start(typed(&server, "sennit run server"));
+    wait("the server answers", || {
+        typed(&server, "sennit status").output().unwrap().status.success()
+    });
+    let [join] = commands("join")[..] else { panic!() };
+    assert_eq!(join, "sennit join CODE");
+    shown(&client, line.trim());
+    let [run] = commands("client")[..] else { panic!() };
+    let client_runs = Running::start(typed(&client, run));
 
     wait("the client is connected over both WANs", || {
         let output = typed(&client, "sennit status").output().unwrap();
@@ -92,13 +97,19 @@ fn three_commands_on_each_machine_make_a_tunnel_and_down_leaves_nothing() {
     }
     echo(&server, &client);
 
-    for (machine, running) in [(&client, client_runs), (&server, server_runs)] {
-        for line in commands("down") {
+    for (machine, running, machines) in [(&client, client_runs, "client"), (&server, server_runs, "server")] {
+        for line in commands(&format!("down on the {machines}")) {
             shown(machine, line);
         }
         assert_eq!(running.finish().0.code(), Some(0));
     }
     assert_eq!([picture(&server), picture(&client)], before);
+    for machine in [&server, &client] {
+        let left = machine.command("sh", &["-c", "ls /etc/sennit/sennit.toml /usr/local/bin/sennit"]);
+        let left = { left }.output().unwrap().stdout;
+        let left = String::from_utf8(left).unwrap();
+        assert!(std::ptr::eq(machine, &client) || left.is_empty(), "{left}");
+    }
 }
 
 /// TCP through the tunnel: what the server sends comes back. (The other way round the server's services are refused.)

@@ -159,7 +159,7 @@ enum Command {
 }
 
 /// Which running daemon is meant.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 struct Daemon {
     /// The configuration file that the daemon was started with.
     #[arg(long, value_name = "FILE")]

@@ -54,7 +54,7 @@ fn parse_key(text: &str) -> Result<PublicKey, String> {
     PublicKey::try_from(text.to_owned())
 }
 
-fn parse_client(text: &str) -> Result<(String, PublicKey), String> {
+pub(super) fn parse_client(text: &str) -> Result<(String, PublicKey), String> {
     let (name, key) = text
         .split_once('=')
         .ok_or_else(|| "write it as NAME=PUBLIC_KEY".to_owned())?;

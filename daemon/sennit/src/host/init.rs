@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use super::{Change, Installed, PublicAddresses, Supervisor, Work, has};
 use crate::config::{self, DEFAULT_KEY_PATH, DEFAULT_PATH, Endpoint, ServerConfig};
 use crate::control::{Caller, Request};
+use crate::join::{Code, FirstContact};
 use crate::key::{PrivateKey, PublicKey};
 use crate::netlink::{Inventory, Netlink};
-use crate::system::write_atomically;
+use crate::registry::{self, Registry};
+use crate::system::{write_atomically, write_with_mode};
 use crate::{Error, Result, port};
 
 /// Where the program goes if it lies where no service should start it from.
@@ -34,6 +36,19 @@ pub struct Wish {
     pub addresses: Vec<String>,
     /// UDP port on which they do.
     pub port: u16,
+    /// The client that this server is made for, if cloud-init makes it.
+    pub first_contact: Option<Awaited>,
+}
+
+/// The client of a first contact.
+#[derive(Clone, Debug)]
+pub struct Awaited {
+    /// The code that it made.
+    pub code: Code,
+    /// What it is called.
+    pub name: String,
+    /// Its key.
+    pub public_key: PublicKey,
 }
 
 /// What there is now.
@@ -94,6 +109,13 @@ pub fn init(wish: &Wish, work: &mut Work<'_>) -> Result<Outcome> {
             })?;
             write_atomically(config_path, configuration(&public, wish.port).as_bytes())?;
             config::read::<ServerConfig>(Some(config_path)).map(|_| ())
+        })?;
+    }
+    if let Some(awaited) = &wish.first_contact
+        && !running
+    {
+        work.step(&format!("awaits the client {}", awaited.name), || {
+            await_client(awaited)
         })?;
     }
     let (program, new_program) = install_program(&mut installed, work)?;
@@ -227,7 +249,12 @@ fn public_endpoints(
             host: address.to_string(),
             port,
         };
-        return Ok(found.or_advice()?.iter().map(endpoint).collect());
+        return match found.or_advice() {
+            Ok(addresses) => Ok(addresses.iter().map(endpoint).collect()),
+            // Its client has the address from the provider.
+            Err(_) if wish.first_contact.is_some() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
     }
     let named = wish.addresses.iter().map(|host| {
         let text = match host.parse::<IpAddr>() {
@@ -277,6 +304,21 @@ fn configuration(public: &[Endpoint], port: u16) -> String {
          public = [{}]\n\
          listen = [\"[::]:{port}\"]\n",
         public.join(", ")
+    )
+}
+
+/// Before the server starts, which has the registry to itself from then on.
+fn await_client(awaited: &Awaited) -> Result<()> {
+    let config: ServerConfig = config::read(Some(Path::new(DEFAULT_PATH)))?;
+    let registry = Registry::open(&config.common.state_dir)?;
+    let now = registry::now();
+    FirstContact::prepare(
+        &registry,
+        &config,
+        &awaited.code,
+        &awaited.name,
+        awaited.public_key,
+        now,
     )
 }
 
@@ -331,23 +373,6 @@ fn install_service(
         })?;
     }
     Ok(is_new)
-}
-
-/// Like [`write_atomically`], readable by all, with a mode.
-fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".mode");
-    let beside = PathBuf::from(beside);
-    write_atomically(&beside, content)?;
-    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode))
-        .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(|error| {
-            Error::environment(
-                format!("failed to write {}: {error}", path.display()),
-                "run this command as root",
-            )
-        })
 }
 
 fn wait_for_answer(control: &Path, supervisor: Supervisor) -> Result<()> {

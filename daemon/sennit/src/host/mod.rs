@@ -7,7 +7,7 @@ mod service;
 mod uninstall;
 
 pub use address::PublicAddresses;
-pub use init::{Outcome, Wish, init};
+pub use init::{Awaited, Outcome, Wish, init};
 pub use installed::{Change, Installed};
 pub use service::Supervisor;
 pub use uninstall::uninstall;

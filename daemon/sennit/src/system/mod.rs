@@ -8,6 +8,8 @@ mod settings;
 pub mod special;
 mod undo;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tracing::{info, warn};
@@ -99,6 +101,16 @@ fn make_state_dir(folder: &Path) -> Result<()> {
 /// Writes a file so that it is either the old or the new one, whatever happens meanwhile. Who may read the old one may read
 /// the new one.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
+    let old = std::fs::metadata(path).ok();
+    write(path, content, old.map(|old| old.permissions()))
+}
+
+/// The same, with these permissions from the first byte on.
+pub fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    write(path, content, Some(Permissions::from_mode(mode)))
+}
+
+fn write(path: &Path, content: &[u8], permissions: Option<Permissions>) -> Result<()> {
     let failed = |error: std::io::Error| {
         Error::environment(
             format!("failed to write {}: {error}", path.display()),
@@ -112,8 +124,8 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     temporary.push(".new");
     let write = || {
         let mut file = std::fs::File::create(&temporary)?;
-        if let Ok(old) = std::fs::metadata(path) {
-            file.set_permissions(old.permissions())?;
+        if let Some(permissions) = permissions {
+            file.set_permissions(permissions)?;
         }
         std::io::Write::write_all(&mut file, content)?;
         file.sync_all()?;
