@@ -80,6 +80,25 @@ impl Vm {
         (output.status.code(), said(&output))
     }
 
+    /// Whether the router's datagrams to the server's port come as far as a socket: without one, the answer is that the
+    /// port is closed, unless a filter drops or refuses them before.
+    fn reached(&self) -> bool {
+        let counter = |vm: &Self| {
+            let counters = vm.script("cat /proc/net/snmp");
+            let udp: Vec<&str> = counters.lines().filter(|line| line.starts_with("Udp:")).collect();
+            let numbers = udp[1].split_whitespace().skip(1).take(2);
+            numbers.map(|number| number.parse::<u64>().unwrap()).sum::<u64>()
+        };
+        let before = counter(self);
+        let socket = self
+            .router
+            .enter(|| std::net::UdpSocket::bind("203.0.113.1:0").unwrap());
+        let _ = socket.send_to(b"?", "203.0.113.5:7300");
+        // The link is a pair of queues in this machine: what is not there by now was dropped.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        counter(self) > before
+    }
+
     fn has(&self, path: &str) -> bool {
         self.machine
             .command("test", &["-e", path])
@@ -189,6 +208,78 @@ fn what_keeps_a_machine_from_being_a_server_is_said_with_its_remedy() {
         "{text}"
     );
     vm.done(&["uninstall", "--purge"]);
+}
+
+#[test]
+fn init_tells_ufw_what_to_let_through_and_uninstall_takes_it_back() {
+    let Some(vm) = Vm::new("203.0.113.5/24") else {
+        return;
+    };
+    if !has("ufw") {
+        return;
+    }
+    // Its lock is the whole machine's, its rules are not.
+    vm.script("ufw --force enable; ufw allow 22/tcp");
+    let before = vm.script("ufw show added; ufw status verbose");
+    vm.done(&["init"]);
+    let added = vm.script("ufw show added");
+    for rule in [
+        "allow 7300/udp",
+        "allow in on sennit0",
+        "route allow in on sennit0",
+        "route allow out on sennit0",
+    ] {
+        assert!(
+            added.contains(&format!("ufw {rule} comment 'sennit'\n")),
+            "{rule}: {added}"
+        );
+    }
+    let second = vm.done(&["init", "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&second.stdout).unwrap();
+    assert_eq!(value["steps"], serde_json::json!([]));
+    assert!(vm.reached());
+    vm.done(&["uninstall"]);
+    assert_eq!(vm.script("ufw show added; ufw status verbose"), before);
+    assert!(!vm.reached());
+}
+
+/// A message bus and firewalld, until `/run/stop` is there.
+const FIREWALLD: &str = "mkdir -p /run/dbus /run/firewalld
+dbus-daemon --system --nofork --nopidfile & bus=$!
+sleep 0.2
+firewalld --nofork --nopid --log-file /run/firewalld.log & wall=$!
+while [ ! -e /run/stop ] && kill -0 $PPID; do sleep 0.1; done
+kill $wall; wait $wall; kill $bus";
+
+#[test]
+fn init_tells_firewalld_what_to_let_through_and_uninstall_takes_it_back() {
+    let Some(vm) = Vm::new("203.0.113.5/24") else {
+        return;
+    };
+    if !has("firewall-cmd") || !has("dbus-daemon") {
+        return;
+    }
+    let mut command = vm.machine.command("sh", &["-c", FIREWALLD]);
+    let mut wall = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    wait("firewalld runs", || {
+        let state = vm.machine.command("firewall-cmd", &["--state"]).output().unwrap();
+        state.status.success()
+    });
+    // (Chains of a zone that was in use once stay in the kernel, empty.)
+    let rules = "firewall-cmd --list-all-zones; firewall-cmd --permanent --list-all-zones";
+    let before = vm.script(rules);
+    assert!(!vm.reached());
+    vm.done(&["init"]);
+    assert!(vm.reached());
+    let second = vm.done(&["init", "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&second.stdout).unwrap();
+    assert_eq!(value["steps"], serde_json::json!([]));
+    vm.script("firewall-cmd --reload");
+    assert!(vm.reached());
+    vm.done(&["uninstall"]);
+    assert_eq!(vm.script(rules), before);
+    vm.script("touch /run/stop");
+    wall.wait().unwrap();
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub struct ServerConfig {
     pub ipv6: Ipv6,
     /// Clients reach the Internet and what is allowed to them, nothing else.
     pub filter: bool,
+    /// Other packet filters of this machine get rules that let the tunnel through.
+    pub open_filters: bool,
     /// Which ports lead to a client that is the only one.
     pub forward: Forwarding,
     /// Whether clients may do without encryption.
@@ -121,6 +123,7 @@ struct Written {
     nat: bool,
     ipv6: Ipv6,
     filter: bool,
+    open_filters: bool,
     forward: Forwarding,
     encryption: Encryption,
     quota_rate: Rate,
@@ -173,6 +176,7 @@ impl Default for Written {
             nat: true,
             ipv6: Ipv6::default(),
             filter: true,
+            open_filters: false,
             forward: Forwarding::default(),
             encryption: Encryption::default(),
             quota_rate: QUOTA_RATE,
@@ -204,6 +208,7 @@ impl TryFrom<Written> for ServerConfig {
             nat: written.nat,
             ipv6: written.ipv6,
             filter: written.filter,
+            open_filters: written.open_filters,
             forward: written.forward,
             encryption: written.encryption,
             quota_rate: written.quota_rate,

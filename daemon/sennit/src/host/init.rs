@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Change, Installed, PublicAddresses, Supervisor, Work, has};
+use super::{Change, Installed, PublicAddresses, Supervisor, Work, has, keeper};
 use crate::config::{self, DEFAULT_KEY_PATH, DEFAULT_PATH, Endpoint, ServerConfig};
 use crate::control::{Caller, Request};
 use crate::join::{Code, FirstContact};
 use crate::key::{PrivateKey, PublicKey};
 use crate::netlink::{Inventory, Netlink};
 use crate::registry::{self, Registry};
+use crate::system::filters::{self, Opening};
 use crate::system::{write_atomically, write_with_mode};
 use crate::{Error, Result, port};
 
@@ -117,6 +118,21 @@ pub fn init(wish: &Wish, work: &mut Work<'_>) -> Result<Outcome> {
         work.step(&format!("awaits the client {}", awaited.name), || {
             await_client(awaited)
         })?;
+    }
+    let filters = filters::survey();
+    let opening = Opening {
+        tunnel: common.interface.clone(),
+        ports: listen.iter().map(SocketAddr::port).collect(),
+    };
+    keeper::open(&filters, &opening, &addresses.interfaces, &mut installed, work)?;
+    let opens = known.as_ref().is_none_or(|config| config.open_filters);
+    for filter in &filters {
+        if opens && !filters::rules(filter, &opening).is_empty() && !running {
+            (work.tell)(&format!(
+                "has the server open the packet filter {} at each start",
+                filter.name()
+            ));
+        }
     }
     let (program, new_program) = install_program(&mut installed, work)?;
     match supervisor {
@@ -302,7 +318,9 @@ fn configuration(public: &[Endpoint], port: u16) -> String {
         "# Written by `sennit server init`. docs/configuration.md lists every key.\n\
          # Where clients reach this server.\n\
          public = [{}]\n\
-         listen = [\"[::]:{port}\"]\n",
+         listen = [\"[::]:{port}\"]\n\
+         # Other packet filters of this machine let the tunnel through.\n\
+         open_filters = true\n",
         public.join(", ")
     )
 }

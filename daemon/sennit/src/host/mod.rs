@@ -3,6 +3,7 @@
 mod address;
 mod init;
 mod installed;
+mod keeper;
 mod service;
 mod uninstall;
 

@@ -9,6 +9,7 @@ use crate::Result;
 use crate::config::{Forwarding, Protocol, ServerConfig};
 use crate::netlink::{Inventory, Netlink};
 use crate::port;
+use crate::system::filters::{self, Opening};
 use crate::system::{self, Firewall, Guest, ServerFirewall, Settings, Undo};
 use crate::wan::uplinks;
 
@@ -22,6 +23,8 @@ pub(super) struct ServerSystem {
     firewall: Firewall,
     /// What the firewall was last told.
     table: Option<ServerFirewall>,
+    /// What other packet filters must let through.
+    opening: Option<Opening>,
 }
 
 impl ServerSystem {
@@ -32,6 +35,7 @@ impl ServerSystem {
             netlink: Netlink::open().map_err(netlink_failed)?,
             firewall: Firewall::default(),
             table: None,
+            opening: None,
         })
     }
 
@@ -52,6 +56,11 @@ impl ServerSystem {
             Settings::new(&mut self.undo).forward(&uplinks)?;
         }
         self.set_firewall(config, guests)?;
+        self.opening = config.open_filters.then(|| Opening {
+            tunnel: config.common.interface.clone(),
+            ports: config.listen.iter().map(SocketAddr::port).collect(),
+        });
+        self.open_filters();
         if config.nat {
             Settings::new(&mut self.undo).take_late_packets()?;
         }
@@ -92,8 +101,22 @@ impl ServerSystem {
         Ok(())
     }
 
+    /// Some clients may come in even where this fails.
+    fn open_filters(&mut self) {
+        let Some(opening) = &self.opening else { return };
+        match filters::open(&mut self.undo, opening) {
+            Ok(rules) => {
+                for rule in rules {
+                    info!(rule = rule.text(), "another packet filter was opened");
+                }
+            }
+            Err(error) => warn!("{error} (hint: {})", error.hint()),
+        }
+    }
+
     /// What changes without anybody telling us: programs that took a port, firewalls that were started again.
     pub(super) fn look_after(&mut self) {
+        self.open_filters();
         let restored = self.firewall.restore();
         match restored {
             Ok(false) => {}

@@ -1,6 +1,7 @@
 //! What the daemon changes in the system besides its own interface: routes, rules, firewall, kernel settings. All of it
 //! stays when the process ends, is put right by the next start, and is undone by [`down`].
 
+pub mod filters;
 mod firewall;
 mod routing;
 mod server_firewall;

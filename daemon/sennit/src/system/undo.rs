@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
+use super::filters::Rule;
 use super::write_atomically;
 use crate::config::InterfaceName;
 use crate::sys::ethtool::Features;
@@ -31,6 +32,8 @@ enum Change {
         feature: String,
         before: bool,
     },
+    /// A rule in another packet filter.
+    Filter { rule: Rule },
 }
 
 impl Change {
@@ -49,6 +52,7 @@ impl Change {
                     ..
                 },
             ) => a == b && x == y,
+            (Self::Filter { rule: a }, Self::Filter { rule: b }) => a == b,
             _ => false,
         }
     }
@@ -173,6 +177,11 @@ impl Undo {
         }
     }
 
+    /// Remembers a rule that is about to be set in another packet filter.
+    pub fn remember_rule(&mut self, rule: &Rule) -> Result<()> {
+        self.remember(Change::Filter { rule: rule.clone() })
+    }
+
     /// Restores every setting that still has the value that was set, and empties the list.
     pub fn restore(&mut self) -> Result<()> {
         for change in std::mem::take(&mut self.written.changes).into_iter().rev() {
@@ -230,6 +239,7 @@ fn restore_one(change: &Change) {
                 debug!(interface, feature, %error, "not restored");
             }
         }
+        Change::Filter { rule } => rule.remove(),
     }
 }
 
