@@ -18,6 +18,7 @@ pub mod error;
 pub mod host;
 pub mod join;
 pub mod key;
+pub mod leases;
 pub mod netlink;
 pub mod port;
 pub mod registry;

@@ -29,6 +29,10 @@ pub struct ClientConfig {
     pub direct_fallback: bool,
     /// LAN ports whose receive offloads are set so that forwarded traffic reaches the tunnel in large pieces.
     pub lan: Vec<InterfaceName>,
+    /// The file in which miniupnpd lists its port mappings, to be passed on to the server.
+    pub upnp_leases: Option<PathBuf>,
+    /// A program that is called with the server's public address whenever that is another one.
+    pub public_address_hook: Option<PathBuf>,
     /// The other end; `None`: none is joined yet.
     pub server: Option<ServerConfigOfClient>,
     /// Which interfaces with a default route become WANs.
@@ -106,6 +110,8 @@ struct Written {
     route: RoutePolicy,
     direct_fallback: bool,
     lan: Vec<InterfaceName>,
+    upnp_leases: Option<PathBuf>,
+    public_address_hook: Option<PathBuf>,
     server: Option<WrittenServer>,
     wans: WanPatterns,
     wan: BTreeMap<String, WanConfig>,
@@ -139,6 +145,8 @@ impl Default for Written {
             route: RoutePolicy::default(),
             direct_fallback: false,
             lan: Vec::new(),
+            upnp_leases: None,
+            public_address_hook: None,
             server: None,
             wans: WanPatterns::default(),
             wan: BTreeMap::new(),
@@ -170,6 +178,8 @@ impl TryFrom<Written> for ClientConfig {
             route: written.route,
             direct_fallback: written.direct_fallback,
             lan: written.lan,
+            upnp_leases: written.upnp_leases,
+            public_address_hook: written.public_address_hook,
             server: written.server.map(|server| ServerConfigOfClient {
                 address: server.address,
                 keys: PeerKeys {

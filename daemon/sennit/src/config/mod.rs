@@ -185,6 +185,8 @@ mod tests {
             route = "none"
             direct_fallback = true
             lan = ["br-lan"]
+            upnp_leases = "/var/run/miniupnpd.leases"
+            public_address_hook = "/usr/lib/sennit/public-address"
             [server]
             address = "203.0.113.5"
             public_key = "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w="

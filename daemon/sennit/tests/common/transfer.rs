@@ -41,7 +41,8 @@ impl Transfer {
         Self::open(bond, address, direction, PAUSE)
     }
 
-    fn open(bond: &Bond, address: &str, direction: Direction, pause: Duration) -> Self {
+    /// Over the tunnel in this direction; `pause`: behind each block.
+    pub fn open(bond: &Bond, address: &str, direction: Direction, pause: Duration) -> Self {
         let (host, other) = connection(bond, address);
         match direction {
             Direction::Up => Self::over(host, other, direction, pause),
