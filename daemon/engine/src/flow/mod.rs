@@ -156,7 +156,7 @@ impl FlowQueues {
         };
     }
 
-    /// How many bytes may wait in all.
+    /// How many bytes may wait in all; what is too much is dropped with the next packet that enters.
     pub fn set_limit(&mut self, limit: u64) {
         self.limit = limit.max(1 << 16);
     }

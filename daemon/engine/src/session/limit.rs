@@ -5,15 +5,14 @@
 use std::time::Duration;
 
 use super::Session;
-use crate::inner::{Piece, PieceKind};
-use crate::path::pacer::Pacer;
+use crate::inner::{Piece, PieceKind, SegmentHeader};
 use crate::settings::BytesPerSecond;
 use crate::time::Instant;
 
-/// Room for one more packet must be there before a piece of whatever size is taken.
-const PACKET: u64 = 1500;
-/// A segment's share of headers: IPv4 and TCP with timestamps.
-const SEGMENT_HEADERS: u64 = 52;
+/// After a pause this much of the rate's time leaves at once; a caller that comes late makes up for as much.
+const BURST: Duration = Duration::from_millis(20);
+/// One that waits is let go on when so much of the rate's time may leave, so that it comes in batches.
+const BATCH: Duration = Duration::from_millis(1);
 /// A peer may be faster than its limit by a part of this, for clocks and headers that are counted otherwise, and after a
 /// pause all at once by what the limit brings in this time: what waited for a repair arrives together.
 const MARGIN_PART: u64 = 10;
@@ -22,102 +21,105 @@ const MARGIN_TIME: Duration = Duration::from_millis(500);
 /// The limits of both directions, and what went through. Survives the session.
 #[derive(Debug, Default)]
 pub(super) struct Limit {
-    outgoing: Option<Pacer>,
-    incoming: Option<Allowance>,
+    outgoing: Option<Bucket>,
+    incoming: Option<Bucket>,
     /// Bytes of inner packets.
     sent: u64,
     received: u64,
 }
 
-/// What a peer may send.
+/// A rate, and how much of it is used up.
 #[derive(Clone, Copy, Debug)]
-struct Allowance {
+struct Bucket {
     rate: BytesPerSecond,
-    /// When all that came is paid for.
+    /// When all that passed is paid for.
     paid_at: Instant,
 }
 
-impl Allowance {
-    fn take(&mut self, now: Instant, bytes: u64) -> bool {
-        let paid_at = self.paid_at.max(now);
-        if paid_at.since(now) > MARGIN_TIME {
-            return false;
+impl Bucket {
+    fn new(rate: BytesPerSecond, before: Option<Self>) -> Self {
+        Self {
+            rate,
+            paid_at: before.map_or(Instant::ZERO, |before| before.paid_at),
         }
-        self.paid_at = paid_at + Duration::from_nanos(self.rate.nanoseconds(bytes));
-        true
+    }
+
+    /// Whether no more than this time of the rate is used in advance.
+    fn is_open(&self, now: Instant, in_advance: Duration) -> bool {
+        self.paid_at <= now + in_advance
+    }
+
+    fn use_up(&mut self, now: Instant, bytes: u64) {
+        self.paid_at = self.paid_at.max(now) + Duration::from_nanos(self.rate.nanoseconds(bytes));
     }
 }
 
 impl Limit {
     /// The rate at which data may leave; none: as fast as it goes.
     pub(super) fn rate(&self) -> Option<BytesPerSecond> {
-        self.outgoing.as_ref().map(Pacer::rate)
+        self.outgoing.map(|bucket| bucket.rate)
     }
 
-    fn set_outgoing(&mut self, now: Instant, rate: Option<BytesPerSecond>) {
-        match (&mut self.outgoing, rate) {
-            (Some(pacer), Some(rate)) => pacer.set_rate(now, rate),
-            (pacer, rate) => *pacer = rate.map(Pacer::new),
-        }
-    }
-
-    fn set_incoming(&mut self, rate: Option<BytesPerSecond>) {
+    fn set(&mut self, now: Instant, outgoing: Option<BytesPerSecond>, incoming: Option<BytesPerSecond>) {
         let with_margin = |rate: BytesPerSecond| BytesPerSecond(rate.0 + rate.0 / MARGIN_PART);
-        self.incoming = rate.map(|rate| Allowance {
-            rate: with_margin(rate),
-            paid_at: self.incoming.map_or(Instant::ZERO, |known| known.paid_at),
-        });
+        self.outgoing = outgoing.map(|rate| Bucket::new(rate, self.outgoing));
+        self.incoming = incoming.map(|rate| Bucket::new(with_margin(rate), self.incoming));
+        if let Some(bucket) = &mut self.outgoing {
+            // What a slower rate would take for long was allowed by a faster one.
+            bucket.paid_at = bucket.paid_at.min(now + BURST);
+        }
     }
 
     /// Whether a piece of new data may leave now.
     pub(super) fn allows(&self, now: Instant) -> bool {
-        self.outgoing
-            .as_ref()
-            .is_none_or(|pacer| pacer.available(now) >= PACKET)
+        self.outgoing.is_none_or(|bucket| bucket.is_open(now, BURST))
     }
 
-    /// When [`Self::allows`] becomes true, if it is not.
-    pub(super) fn opens_at(&mut self, now: Instant) -> Option<Instant> {
-        let pacer = self.outgoing.as_mut()?;
-        Some(pacer.ready_at(now, PACKET)).filter(|at| *at > now)
+    /// When to ask [`Self::allows`] again, if it does not.
+    pub(super) fn opens_at(&self, now: Instant) -> Option<Instant> {
+        let bucket = self.outgoing.filter(|bucket| !bucket.is_open(now, BURST))?;
+        Some(bucket.paid_at - (BURST - BATCH))
     }
 
     /// A piece of new data leaves.
     pub(super) fn left(&mut self, now: Instant, piece: &Piece) {
-        let headers = match piece.kind {
-            PieceKind::Segment(_) => SEGMENT_HEADERS,
+        let headers = match &piece.kind {
+            PieceKind::Segment(segment) => headers(segment, piece.body.len()),
             PieceKind::Packet | PieceKind::Fragment { .. } | PieceKind::Skip => 0,
         };
-        let bytes = piece.body.len() as u64 + headers;
+        let bytes = (piece.body.len() + headers) as u64;
         self.sent += bytes;
-        if let Some(pacer) = &mut self.outgoing {
-            pacer.on_sent(now, bytes);
+        if let Some(bucket) = &mut self.outgoing {
+            bucket.use_up(now, bytes);
         }
     }
+}
 
-    pub(super) fn on_clock_gap(&mut self, gap: Duration) {
-        if let Some(pacer) = &mut self.outgoing {
-            pacer.on_clock_gap(gap);
-        }
-    }
+/// Bytes of the headers of the segments that begin in a piece.
+fn headers(segment: &SegmentHeader, payload: usize) -> usize {
+    let size = usize::from(segment.segment_size.max(1));
+    let position = segment.position as usize;
+    let begun = (position + payload).div_ceil(size) - position.div_ceil(size);
+    // An acknowledgement is nothing but its header.
+    segment.header.len() * if payload == 0 { 1 } else { begun }
 }
 
 impl Session {
     /// Sends new data at no more than this rate, and lets no more than this and a margin arrive.
     pub(crate) fn set_limits(&mut self, outgoing: Option<BytesPerSecond>, incoming: Option<BytesPerSecond>) {
-        self.limit.set_outgoing(self.now, outgoing);
-        self.limit.set_incoming(incoming);
+        self.limit.set(self.now, outgoing, incoming);
         self.update_bulk_target();
     }
 
     /// Whether a packet of the peer's may leave the tunnel here: counted either as received or as dropped.
     pub(crate) fn may_arrive(&mut self, bytes: usize) -> bool {
         let bytes = bytes as u64;
-        if let Some(allowance) = &mut self.limit.incoming
-            && !allowance.take(self.now, bytes)
-        {
-            self.dropped += 1;
-            return false;
+        if let Some(bucket) = &mut self.limit.incoming {
+            if !bucket.is_open(self.now, MARGIN_TIME) {
+                self.dropped += 1;
+                return false;
+            }
+            bucket.use_up(self.now, bytes);
         }
         self.limit.received += bytes;
         true
@@ -132,18 +134,20 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Side;
+    use crate::settings::Mode;
 
     #[test]
     fn a_peer_that_does_not_hold_back_gets_its_limit_and_a_margin() {
-        let mut limit = Limit::default();
-        limit.set_incoming(Some(BytesPerSecond(1_000_000)));
-        let allowance = limit.incoming.as_mut().expect("there is a limit");
-        let start = Instant::from_millis(1000);
-        let arrived: u64 = (0..10_000)
-            .filter(|millisecond| allowance.take(start + Duration::from_millis(*millisecond), 3000))
-            .map(|_| 3000)
-            .sum();
+        let mut session = Session::new(Side::Server, Mode::Speed, Instant::ZERO, 1);
+        session.set_limits(None, Some(BytesPerSecond(1_000_000)));
+        let mut arrived = 0;
+        for millisecond in 1000..11_000 {
+            session.now = Instant::from_millis(millisecond);
+            arrived += if session.may_arrive(3000) { 3000 } else { 0 };
+        }
         // Ten seconds, and the margin.
         assert!((10_900_000..11_700_000).contains(&arrived), "{arrived}");
+        assert_eq!(session.carried(), (0, arrived));
     }
 }

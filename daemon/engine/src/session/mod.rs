@@ -70,6 +70,9 @@ const LENIENT_EVERY: Duration = Duration::from_secs(60);
 const MOVING_QUEUE: Duration = Duration::from_millis(600);
 const MOVING_QUEUE_BYTES: u64 = 4 << 20;
 
+/// Bytes that a bulk flow may keep waiting however slow a limit is.
+const SLOW_QUEUE: u64 = 10 * 1500;
+
 /// Which end this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -413,10 +416,21 @@ impl Session {
         } else {
             (lenient, QUEUE_BYTES.0)
         };
-        self.queues.set_bulk_target((skew + share).max(lenient));
         self.queues.set_interval(round_trip);
         self.queues.set_rate(BytesPerSecond(rate));
         let most = BytesPerSecond(rate).bytes_in(LONGEST_QUEUE.as_nanos() as u64);
+        let (least, slow) = if rate < paths {
+            // A rate that is told needs no room for what the paths may turn out to carry; but senders inside need some
+            // packets under way to notice that one is missing.
+            (
+                0,
+                Duration::from_nanos(BytesPerSecond(rate).nanoseconds(SLOW_QUEUE)),
+            )
+        } else {
+            (least, Duration::ZERO)
+        };
+        self.queues
+            .set_bulk_target((skew + share).max(lenient).max(slow.min(MOVING_QUEUE)));
         self.queues.set_limit(most.clamp(least, QUEUE_BYTES.1));
     }
 }

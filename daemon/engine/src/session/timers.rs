@@ -112,7 +112,6 @@ impl Session {
 
     /// The caller did not run: silence in that time means nothing.
     pub(crate) fn clock_gap(&mut self, gap: Duration) {
-        self.limit.on_clock_gap(gap);
         for path in &mut self.paths {
             path.state.on_clock_gap(gap);
             path.rhythm.on_clock_gap(gap);

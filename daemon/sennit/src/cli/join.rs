@@ -288,7 +288,10 @@ fn by_first_contact(code: &Code, key: &PrivateKey, asking: &Asking<'_>, files: &
         }
         Heard::Message(ToClient::Registered { name, addresses }) => Ok(Reply::Done((name, addresses))),
         Heard::Message(ToClient::Refused { why }) => Err(refused(why)),
-        Heard::Connected | Heard::Message(ToClient::Unknown) => Ok(Reply::Listen),
+        Heard::Connected
+        | Heard::Message(ToClient::Limits { .. } | ToClient::Ports { .. } | ToClient::Unknown) => {
+            Ok(Reply::Listen)
+        }
     };
     let server = code.first_contact_key().public();
     let ((name, addresses), address) = speak(key, &server, asking, hear)?;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Forward;
 use crate::key::PublicKey;
 use crate::registry::Refusal;
 
@@ -20,6 +21,11 @@ pub enum ToServer {
     },
     /// The server's own key is kept: the one of the first contact is not needed any more.
     Pinned {},
+    /// Hosts behind the client want exactly these ports of the server, each a single one.
+    Ports {
+        /// All of them; those of before that are missing are given back.
+        forwards: Vec<Forward>,
+    },
     /// A message of a later version.
     #[serde(other)]
     Unknown,
@@ -45,6 +51,16 @@ pub enum ToClient {
     Identity {
         /// The key that the server made for itself.
         public_key: PublicKey,
+    },
+    /// What the client may send through the tunnel.
+    Limits {
+        /// Bytes of inner packets a second; none: no limit.
+        up: Option<u64>,
+    },
+    /// The ports that were asked for lead to the client now.
+    Ports {
+        /// But for these, which somebody else has.
+        refused: Vec<Forward>,
     },
     /// A message of a later version.
     #[serde(other)]

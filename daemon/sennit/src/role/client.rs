@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use sennit_engine::event::Event;
 use sennit_engine::handshake;
+use sennit_engine::settings::BytesPerSecond;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
 use super::client_system::{ClientSystem, netlink_failed};
+use super::port_requests::PortRequests;
 use super::resolve::{Resolver, resolve};
 use super::signals::{Reason, Signals};
 use super::status::{self, Suspicions, Throughput};
@@ -20,6 +22,7 @@ use super::{End, Role, Uptime, announce, interface_lost, open_tunnel};
 use crate::config::{self, ClientConfig, LogLevel, Network, ServerConfigOfClient};
 use crate::control::{Answer, EventLog, Listener, Question, Request, VERSION};
 use crate::data::{Clock, DataPath, Handle, Notice};
+use crate::join::ToClient;
 use crate::netlink::Watch;
 use crate::saved::Saved;
 use crate::system::{self, Undo};
@@ -43,6 +46,7 @@ struct Client {
     system: ClientSystem,
     data: Handle<Engine>,
     wans: Wans,
+    port_requests: PortRequests,
     uplinks: Vec<Uplink>,
     /// The server's addresses, the preferred one first.
     servers: Vec<SocketAddr>,
@@ -87,6 +91,7 @@ pub(super) async fn run(
         system,
         data: data.handle.clone(),
         wans: Wans::default(),
+        port_requests: PortRequests::default(),
         uplinks: Vec::new(),
         servers: Vec::new(),
         resolved,
@@ -314,6 +319,13 @@ impl Client {
         } else if self.config.direct_fallback {
             self.apply();
         }
+        let server = self
+            .servers
+            .iter()
+            .map(SocketAddr::ip)
+            .find(std::net::IpAddr::is_ipv4);
+        let server = server.filter(|_| self.connected);
+        self.port_requests.look(&self.config, &self.data, server);
         self.sample().await;
     }
 
@@ -338,6 +350,9 @@ impl Client {
             } => {
                 self.connected = true;
                 info!(resumed, "connected");
+                if !resumed {
+                    self.port_requests.ask(&self.config, &self.data);
+                }
                 debug!(?addresses, ?gateways, "inner addresses");
                 self.events.add("connected", json!({ "resumed": resumed }));
                 let networks = addresses
@@ -375,7 +390,28 @@ impl Client {
                     json!({ "wan": device, "path": path.0, "state": status::condition(state), "why": why }),
                 );
             }
-            Event::Control { .. } | Event::ClientConnected { .. } | Event::PathMoved { .. } => {}
+            Event::Control { message } => self.hear(&message),
+            Event::ClientConnected { .. } | Event::PathMoved { .. } => {}
+        }
+    }
+
+    /// The server says something.
+    fn hear(&mut self, message: &[u8]) {
+        match serde_json::from_slice(message).unwrap_or(ToClient::Unknown) {
+            ToClient::Limits { up } => {
+                debug!(bytes_per_second = up, "the server's limit");
+                self.data.engine(move |engine, _| {
+                    if let Some(engine) = engine {
+                        engine.set_limit(up.map(BytesPerSecond));
+                    }
+                });
+            }
+            ToClient::Ports { refused } => self.port_requests.answered(&refused),
+            // Said to those who join.
+            ToClient::Registered { .. }
+            | ToClient::Refused { .. }
+            | ToClient::Identity { .. }
+            | ToClient::Unknown => {}
         }
     }
 

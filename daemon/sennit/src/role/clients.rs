@@ -232,7 +232,8 @@ impl Clients {
                 }
                 Ok(false)
             }
-            ToServer::Unknown => Ok(false),
+            // Of ports somebody else takes care.
+            ToServer::Ports { .. } | ToServer::Unknown => Ok(false),
         }
     }
 
@@ -313,7 +314,7 @@ impl Clients {
         Ok(())
     }
 
-    fn say(&self, id: ClientId, message: ToClient) {
+    pub(super) fn say(&self, id: ClientId, message: ToClient) {
         let message = encode(&message);
         self.data.engine(move |engine, _| {
             // Whoever left meanwhile asks again.

@@ -18,16 +18,16 @@ pub(super) struct Mappings {
 }
 
 /// What a server's own ports and the clients' fixed ones leave free.
-pub(super) struct Taken<'a> {
+pub(super) struct Taken {
     /// Ports of the tunnel.
-    pub(super) own: &'a BTreeSet<u16>,
+    pub(super) own: BTreeSet<u16>,
     /// Ports on which a program of this machine waits.
-    pub(super) kept: &'a BTreeSet<(Protocol, u16)>,
+    pub(super) kept: BTreeSet<(Protocol, u16)>,
     /// Forwards that the configuration or the registry gives, and to whom.
-    pub(super) fixed: &'a [(ClientId, Forward)],
+    pub(super) fixed: Vec<(ClientId, Forward)>,
 }
 
-impl Taken<'_> {
+impl Taken {
     /// Whether somebody else than this client has the port.
     fn is_taken(&self, client: ClientId, forward: &Forward) -> bool {
         let port = forward.first;
@@ -44,23 +44,15 @@ impl Taken<'_> {
 }
 
 impl Mappings {
-    /// A client asks for exactly these ports from now on. Returns those that it does not get.
-    pub(super) fn ask(
-        &mut self,
-        client: ClientId,
-        wanted: impl IntoIterator<Item = Forward>,
-        taken: &Taken<'_>,
-    ) -> Vec<Forward> {
+    /// A client asks for exactly these ports from now on; [`Self::settle`] decides.
+    pub(super) fn ask(&mut self, client: ClientId, wanted: Vec<Forward>) {
         let wanted = wanted.into_iter().filter(|forward| forward.first == forward.last);
         self.wanted.insert(client, wanted.take(leases::MOST).collect());
-        self.settle(taken);
-        self.refused(client)
     }
 
-    /// A client was locked out. True if it had a port.
-    pub(super) fn forget(&mut self, client: ClientId, taken: &Taken<'_>) -> bool {
+    /// A client was locked out.
+    pub(super) fn forget(&mut self, client: ClientId) {
         self.wanted.remove(&client);
-        self.settle(taken)
     }
 
     /// What a client has.
@@ -78,9 +70,8 @@ impl Mappings {
             .collect()
     }
 
-    /// Takes back what is not wanted any more or taken now, and gives what is free. True if that changed anything.
-    pub(super) fn settle(&mut self, taken: &Taken<'_>) -> bool {
-        let before = self.given.clone();
+    /// Takes back what is not wanted any more or taken now, and gives what is free.
+    pub(super) fn settle(&mut self, taken: &Taken) {
         let wanted = &self.wanted;
         self.given.retain(|forward, client| {
             let still = wanted.get(client).is_some_and(|wanted| wanted.contains(forward));
@@ -94,7 +85,6 @@ impl Mappings {
                 }
             }
         }
-        before != self.given
     }
 }
 
@@ -103,29 +93,34 @@ mod tests {
     use super::*;
 
     fn forwards(text: &str) -> Vec<Forward> {
-        text.split_whitespace().map(|word| word.parse().unwrap()).collect()
+        text.split_whitespace()
+            .map(|word| word.parse().unwrap())
+            .collect()
     }
 
     #[test]
     fn a_port_goes_to_the_first_who_asks_unless_somebody_has_it() {
         let (boat, van) = (ClientId(1), ClientId(2));
-        let own = BTreeSet::from([7300]);
-        let kept = BTreeSet::from([(Protocol::Tcp, 22)]);
-        let fixed = [(van, "9000-9010".parse().unwrap())];
         let taken = Taken {
-            own: &own,
-            kept: &kept,
-            fixed: &fixed,
+            own: BTreeSet::from([7300]),
+            kept: BTreeSet::from([(Protocol::Tcp, 22)]),
+            fixed: vec![(van, "9000-9010".parse().unwrap())],
         };
         let mut mappings = Mappings::default();
-        let refused = mappings.ask(boat, forwards("tcp/8080 udp/8080 udp/7300 tcp/7300 tcp/22 udp/22 tcp/9005"), &taken);
+        let mut ask = |client, text| {
+            mappings.ask(client, forwards(text));
+            mappings.settle(&taken);
+            mappings.refused(client)
+        };
+        let refused = ask(boat, "tcp/8080 udp/8080 udp/7300 tcp/7300 tcp/22 udp/22 tcp/9005");
         assert_eq!(refused, forwards("tcp/22 tcp/9005 udp/7300"));
-        assert_eq!(mappings.ask(van, forwards("tcp/8080 tcp/9005"), &taken), forwards("tcp/8080"));
+        assert_eq!(ask(van, "tcp/8080 tcp/9005"), forwards("tcp/8080"));
         // The first one does not want it any more: the other one gets it without asking again.
-        mappings.ask(boat, forwards("udp/8080"), &taken);
+        ask(boat, "udp/8080");
         assert!(mappings.refused(van).is_empty());
         assert_eq!(mappings.of(boat).collect::<Vec<_>>(), forwards("udp/8080"));
-        assert!(mappings.forget(van, &taken));
+        mappings.forget(van);
+        mappings.settle(&taken);
         assert!(mappings.of(van).next().is_none());
     }
 }

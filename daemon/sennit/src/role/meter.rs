@@ -122,7 +122,10 @@ impl Meter {
             if client.slowed != was_slowed {
                 let name = &entry.name;
                 if client.slowed {
-                    info!(client = name, "has used up its quota of this month and is slowed down");
+                    info!(
+                        client = name,
+                        "has used up its quota of this month and is slowed down"
+                    );
                 } else {
                     info!(client = name, "is not slowed down any more");
                 }
@@ -216,13 +219,19 @@ mod tests {
         };
         let slow = rate("1 Mbit/s");
         client.count(november, Counters { up: 400, down: 599 });
-        assert_eq!(client.limits(november, slow).down, Some(BytesPerSecond(2_500_000)));
+        assert_eq!(
+            client.limits(november, slow).down,
+            Some(BytesPerSecond(2_500_000))
+        );
         client.count(november, Counters { up: 401, down: 599 });
         let limits = client.limits(november, slow);
         assert_eq!(limits.down, Some(BytesPerSecond(125_000)));
         assert_eq!(limits.up, Some(BytesPerSecond(62_500)), "the lower one counts");
         assert!(client.slowed);
-        assert_eq!(client.limits(december, slow).down, Some(BytesPerSecond(2_500_000)));
+        assert_eq!(
+            client.limits(december, slow).down,
+            Some(BytesPerSecond(2_500_000))
+        );
         // Locked out and let in again.
         client.count(december, Counters { up: 5, down: 0 });
         assert_eq!(client.usage.of(december), Traffic { up: 5, down: 0 });

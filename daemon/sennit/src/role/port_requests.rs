@@ -69,7 +69,10 @@ impl PortRequests {
             warn!(%forward, "the server does not give this port: it is in use there, or another client has it");
         }
         if refused.is_empty() && !self.leases.forwards().is_empty() {
-            info!(ports = self.leases.forwards().len(), "ports of the server lead to hosts here");
+            info!(
+                ports = self.leases.forwards().len(),
+                "ports of the server lead to hosts here"
+            );
         }
     }
 }
@@ -77,17 +80,20 @@ impl PortRequests {
 /// Runs the program with the address as its only argument, beside everything else.
 fn tell(program: &Path, address: IpAddr) {
     let program = program.to_owned();
-    let outcome = std::thread::Builder::new()
-        .name("sennit-hook".to_owned())
-        .spawn(move || {
-            match Command::new(&program).arg(address.to_string()).status() {
-                Ok(status) if status.success() => {
-                    info!(program = %program.display(), %address, "told the public address");
-                }
-                Ok(status) => warn!(program = %program.display(), %status, "public_address_hook failed"),
-                Err(error) => warn!(program = %program.display(), %error, "public_address_hook does not run"),
-            }
-        });
+    let outcome =
+        std::thread::Builder::new()
+            .name("sennit-hook".to_owned())
+            .spawn(
+                move || match Command::new(&program).arg(address.to_string()).status() {
+                    Ok(status) if status.success() => {
+                        info!(program = %program.display(), %address, "told the public address");
+                    }
+                    Ok(status) => warn!(program = %program.display(), %status, "public_address_hook failed"),
+                    Err(error) => {
+                        warn!(program = %program.display(), %error, "public_address_hook does not run")
+                    }
+                },
+            );
     if let Err(error) = outcome {
         warn!(%error, "public_address_hook does not run");
     }

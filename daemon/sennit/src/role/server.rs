@@ -15,15 +15,19 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
 use super::clients::Clients;
+use super::mappings::{Mappings, Taken};
+use super::meter::Meter;
 use super::server_system::ServerSystem;
 use super::signals::{Reason, Signals};
 use super::status::{self, Suspicions, Throughput};
 use super::{End, Role, Uptime, announce, interface_lost, open_tunnel};
-use crate::config::{self, LogLevel, ServerConfig};
+use crate::config::{self, Forward, LogLevel, ServerConfig};
 use crate::control::{Answer, EventLog, Listener, Question, Request, VERSION};
 use crate::data::{Clock, DataPath, Handle, Notice};
-use crate::registry::Action;
-use crate::system::{self, Undo};
+use crate::join::{ToClient, ToServer};
+use crate::port;
+use crate::registry::{self, Action, Month};
+use crate::system::{self, Guest, Undo};
 use crate::tun::Tun;
 use crate::udp::UdpSocket;
 use crate::{Error, Result};
@@ -36,6 +40,8 @@ struct Server {
     sockets: BTreeMap<SocketAddr, SocketId>,
     next_socket: u16,
     clients: Clients,
+    meter: Meter,
+    mappings: Mappings,
     events: EventLog,
     suspicions: Suspicions,
     throughput: BTreeMap<ClientId, Throughput>,
@@ -71,6 +77,8 @@ pub(super) async fn run(
         sockets: BTreeMap::new(),
         next_socket: 0,
         clients: Clients::open(&config, data.handle.clone())?,
+        meter: Meter::new(data.handle.clone()),
+        mappings: Mappings::default(),
         events: EventLog::new(),
         suspicions: Suspicions::default(),
         throughput: BTreeMap::new(),
@@ -83,6 +91,8 @@ pub(super) async fn run(
     let (end, answer) = server
         .until_end(&mut signals, &mut data.notices, &mut control, apply_log_level)
         .await?;
+    server.measure().await?;
+    server.meter.save(server.clients.registry())?;
     let reason = end.reason();
     data.handle.engine(move |engine, _| engine.close(reason));
     data.stop();
@@ -145,6 +155,9 @@ impl Server {
                     if let Err(error) = self.clients.tick(&self.config) {
                         error!("{error} (hint: {})", error.hint());
                     }
+                    if let Err(error) = self.measure().await {
+                        error!("{error} (hint: {})", error.hint());
+                    }
                     self.sample().await;
                 }
                 _ = minute.tick() => self.system.look_after(),
@@ -156,7 +169,58 @@ impl Server {
     fn apply(&mut self, config: &ServerConfig) -> Result<()> {
         self.listen(config)?;
         self.admit(config)?;
-        self.system.apply(config, self.clients.guests())
+        let guests = self.guests(config);
+        self.system.apply(config, guests)
+    }
+
+    /// The clients, with the ports that hosts behind them asked for.
+    fn guests(&mut self, config: &ServerConfig) -> Vec<Guest> {
+        let mut guests = self.clients.guests();
+        let ids: Vec<ClientId> = self.clients.iter().map(|(_, id, _)| id).collect();
+        let with_ids = |(id, guest): (&ClientId, &Guest)| {
+            let id = *id;
+            guest
+                .forwards
+                .iter()
+                .map(move |forward| (id, *forward))
+                .collect::<Vec<_>>()
+        };
+        self.mappings.settle(&Taken {
+            own: config.listen.iter().map(SocketAddr::port).collect(),
+            kept: port::waiting(),
+            fixed: ids.iter().zip(&guests).flat_map(with_ids).collect(),
+        });
+        for (id, guest) in ids.iter().zip(&mut guests) {
+            guest.forwards.extend(self.mappings.of(*id));
+        }
+        guests
+    }
+
+    /// A client's hosts want these ports of the server.
+    fn map_ports(&mut self, client: ClientId, forwards: Vec<Forward>) -> Result<()> {
+        self.mappings.ask(client, forwards);
+        let config = self.config.clone();
+        let guests = self.guests(&config);
+        self.system.set_firewall(&config, guests)?;
+        let refused = self.mappings.refused(client);
+        let name = self.name(client);
+        let given = self.mappings.of(client).count();
+        info!(
+            client = name,
+            given,
+            refused = refused.len(),
+            "ports for hosts behind the client"
+        );
+        self.clients.say(client, ToClient::Ports { refused });
+        Ok(())
+    }
+
+    /// Counts what clients used, and makes their limits what they should be.
+    async fn measure(&mut self) -> Result<()> {
+        let clients = self.clients.iter().map(|(_, id, entry)| (id, entry.clone()));
+        let month = Month::of(registry::now());
+        let (registry, slow) = (self.clients.registry(), self.config.quota_rate);
+        self.meter.look(registry, clients, slow, month).await
     }
 
     /// Opens sockets at the addresses where there are none yet, then closes those that are not wanted any more.
@@ -186,6 +250,7 @@ impl Server {
     fn admit(&mut self, config: &ServerConfig) -> Result<()> {
         for gone in self.clients.admit(config)? {
             self.throughput.remove(&gone);
+            self.mappings.forget(gone);
         }
         Ok(())
     }
@@ -233,6 +298,9 @@ impl Server {
                 if is_client == Ok(false) {
                     debug!("the holder of a join code is here");
                     return;
+                }
+                if !resumed {
+                    self.meter.greet(client);
                 }
                 let name = self.name(client);
                 info!(client = name, resumed, "connected");
@@ -290,10 +358,14 @@ impl Server {
 
     fn handle_message(&mut self, client: ClientId, message: &[u8]) {
         let config = self.config.clone();
-        let outcome = match self.clients.hear(client, message, &config) {
-            Ok(true) => self.apply(&config),
-            Ok(false) => Ok(()),
-            Err(error) => Err(error),
+        let outcome = if let Ok(ToServer::Ports { forwards }) = serde_json::from_slice(message) {
+            self.map_ports(client, forwards)
+        } else {
+            match self.clients.hear(client, message, &config) {
+                Ok(true) => self.apply(&config),
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            }
         };
         if let Err(error) = outcome {
             error!("{error} (hint: {})", error.hint());
@@ -336,6 +408,7 @@ impl Server {
         let sessions = self.sample().await;
         let counters = self.data.counters().await.unwrap_or_default();
         let unknown = Throughput::default();
+        let month = Month::of(registry::now());
         let clients: Vec<Value> = self
             .clients
             .iter()
@@ -350,10 +423,15 @@ impl Server {
                     "addresses": client.address,
                     "paths": paths.iter().map(|path| status::path(path, throughput, false)).collect::<Vec<_>>(),
                 });
-                if let (Some(session), Some(fields)) = (session, value.as_object_mut())
-                    && let Value::Object(more) = status::session(session)
-                {
-                    fields.extend(more);
+                let more = [
+                    session.map_or(Value::Null, status::session),
+                    self.meter.status(id, month),
+                    json!({ "mapped": self.mappings.of(id).collect::<Vec<_>>() }),
+                ];
+                for more in more {
+                    if let (Some(fields), Value::Object(more)) = (value.as_object_mut(), more) {
+                        fields.extend(more);
+                    }
                 }
                 value
             })
