@@ -198,6 +198,10 @@ impl Server {
 
     /// A client's hosts want these ports of the server.
     fn map_ports(&mut self, client: ClientId, forwards: Vec<Forward>) -> Result<()> {
+        if !self.clients.iter().any(|(_, id, _)| id == client) {
+            // The holder of a join code has no hosts here.
+            return Ok(());
+        }
         self.mappings.ask(client, forwards);
         let config = self.config.clone();
         let guests = self.guests(&config);
