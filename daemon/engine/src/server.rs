@@ -123,6 +123,7 @@ pub struct Server {
     turn: ClientId,
     /// Whose delivery was fetched last.
     delivered_by: ClientId,
+    load: u8,
 }
 
 impl Server {
@@ -141,9 +142,15 @@ impl Server {
             outbox: VecDeque::new(),
             events: VecDeque::new(),
             turn: ClientId(0),
+            load: 0,
             delivered_by: ClientId(0),
             config,
         }
+    }
+
+    /// Says how busy this machine is, percent, to clients that choose among servers.
+    pub fn set_load(&mut self, percent: u8) {
+        self.load = percent;
     }
 
     /// Proves itself by another key from now on. Sessions go on; their next handshake needs the new key.
@@ -508,6 +515,7 @@ impl Server {
             receiver: index,
             addresses: known.entry.addresses.clone(),
             gateway: self.config.gateways.clone(),
+            load: self.load,
         };
         let answered = received.respond(known.entry.preshared_key.as_ref(), &payload, &mut self.random);
         let Ok((keys, answer)) = answered else { return };

@@ -1,4 +1,4 @@
-//! What `sennit mode` and `sennit wan` changed, kept over restarts. It counts until the configuration itself says
+//! What `sennit mode`, `sennit wan` and `sennit servers` changed, kept over restarts. It counts until the configuration itself says
 //! something new about the same thing.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::Result;
-use crate::config::{ClientConfig, Mode, Priority};
+use crate::config::{AUTO, ClientConfig, Mode, Priority};
 use crate::system::write_atomically;
 
 const FILE: &str = "settings.toml";
@@ -35,6 +35,10 @@ impl<T: Copy + PartialEq> Choice<T> {
 struct Written {
     mode: Option<Choice<Mode>>,
     wan: BTreeMap<String, Choice<Priority>>,
+    /// A server's name or a region; none: by measurement.
+    server: Option<String>,
+    /// The server that was used last.
+    last_server: Option<String>,
 }
 
 /// The choices, and the file that holds them.
@@ -70,6 +74,31 @@ impl Saved {
     /// The priority of a WAN that counts.
     pub fn priority(&self, config: &ClientConfig, device: &str) -> Priority {
         Choice::or(self.written.wan.get(device), config.wan(device).priority)
+    }
+
+    /// The server or region that the user wants; none: by measurement.
+    pub fn server_choice(&self) -> Option<&str> {
+        self.written.server.as_deref()
+    }
+
+    /// The server that was used last.
+    pub fn last_server(&self) -> Option<&str> {
+        self.written.last_server.as_deref()
+    }
+
+    /// Chooses a server, a region, or ([`AUTO`]) to choose by measurement.
+    pub fn set_server_choice(&mut self, choice: &str) -> Result<()> {
+        self.written.server = (choice != AUTO).then(|| choice.to_owned());
+        self.save()
+    }
+
+    /// Remembers the server in use.
+    pub fn set_last_server(&mut self, name: &str) -> Result<()> {
+        if self.last_server() == Some(name) {
+            return Ok(());
+        }
+        self.written.last_server = Some(name.to_owned());
+        self.save()
     }
 
     /// Chooses a mode.

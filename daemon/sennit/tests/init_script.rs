@@ -161,6 +161,10 @@ fn the_way_past_the_tunnel_is_shut_when_a_server_is_set() {
     };
     assert!(!direct(&[]));
     assert!(direct(&[("server_address", "203.0.113.5")]));
+    assert!(direct(&[
+        ("sections_server", "nyc"),
+        ("nyc_address", "198.51.100.7")
+    ]));
     assert!(!direct(&[
         ("server_address", "203.0.113.5"),
         ("direct_fallback", "1")
@@ -191,6 +195,10 @@ fn every_option_arrives() {
             ("a_metered", "1"),
             ("b_device", "usb0"),
             ("b_rate_limit_up", "5 Mbit/s"),
+            ("sections_server", "nyc"),
+            ("nyc_address", "198.51.100.7"),
+            ("nyc_public_key", key),
+            ("nyc_region", "us"),
         ],
     );
     let config: sennit::config::ClientConfig =
@@ -203,6 +211,8 @@ fn every_option_arrives() {
     assert!(config.wan("eth1").metered);
     assert_eq!(config.wan("usb0").rate_limit_up.0, 5_000_000);
     assert_eq!(config.server.unwrap().address.to_string(), "203.0.113.5:7300");
+    assert_eq!(config.servers[1].name, "nyc");
+    assert_eq!(config.servers[1].region.as_deref(), Some("us"));
 
     router.call(
         "start_service",

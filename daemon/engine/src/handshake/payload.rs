@@ -50,6 +50,8 @@ pub struct ResponsePayload {
     pub addresses: Vec<(IpAddr, u8)>,
     /// The server's inner addresses, at most [`MAX_GATEWAYS`].
     pub gateway: Vec<IpAddr>,
+    /// How busy the server is, percent of what it can do; more than 100 if it has more to do than that.
+    pub load: u8,
 }
 
 impl InitiationPayload {
@@ -98,6 +100,7 @@ impl ResponsePayload {
         for address in self.gateway.iter().take(MAX_GATEWAYS) {
             write_address(&mut out, *address);
         }
+        out.push(self.load);
         out
     }
 
@@ -122,6 +125,8 @@ impl ResponsePayload {
         let gateway = (0..fields.count(MAX_GATEWAYS)?)
             .map(|_| fields.address())
             .collect::<Result<_, _>>()?;
+        // The first servers did not say.
+        let load = fields.u8().unwrap_or(0);
         Ok(Self {
             suite,
             instance,
@@ -129,6 +134,7 @@ impl ResponsePayload {
             receiver,
             addresses,
             gateway,
+            load,
         })
     }
 }
@@ -199,12 +205,12 @@ mod tests {
         fn a_response_comes_back_whatever_is_appended(
             addresses in prop::collection::vec(any::<IpAddr>(), 0..=MAX_ADDRESSES),
             gateway in prop::collection::vec(any::<IpAddr>(), 0..=MAX_GATEWAYS),
-            receiver in 0..1u32 << 24, instance in any::<u64>(), resumed in any::<bool>(),
+            receiver in 0..1u32 << 24, instance in any::<u64>(), resumed in any::<bool>(), load in any::<u8>(),
             appended in prop::collection::vec(any::<u8>(), 0..9),
         ) {
             let payload = ResponsePayload {
                 suite: Suite::Aes256Gcm, instance, resumed, receiver: ReceiverIndex(receiver),
-                addresses: addresses.into_iter().map(|address| (address, 24)).collect(), gateway,
+                addresses: addresses.into_iter().map(|address| (address, 24)).collect(), gateway, load,
             };
             let mut bytes = payload.encode();
             bytes.extend_from_slice(&appended);

@@ -73,6 +73,7 @@ fn response() -> ResponsePayload {
             ("fd77::2".parse().expect("v6"), 64),
         ],
         gateway: vec!["10.77.0.1".parse().expect("v4")],
+        load: 42,
     }
 }
 

@@ -82,6 +82,7 @@ fn response(suite: Suite) -> ResponsePayload {
             ("fd77::2".parse().expect("an address"), 64),
         ],
         gateway: vec!["10.77.0.1".parse().expect("an address")],
+        load: 42,
     }
 }
 
@@ -107,6 +108,7 @@ fn response_bytes(suite: u8) -> Vec<u8> {
     bytes.extend([2, 4, 10, 77, 0, 2, 24]);
     bytes.extend([6, 0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 64]);
     bytes.extend([1, 4, 10, 77, 0, 1]);
+    bytes.push(42);
     bytes
 }
 

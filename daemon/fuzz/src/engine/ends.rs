@@ -223,6 +223,7 @@ impl HostilePeer {
             receiver: ReceiverIndex(self.rng.next_u32() & 0xff_ffff),
             addresses: vec![(CLIENT.into(), 24)],
             gateway: vec![SERVER.into()],
+            load: 42,
         };
         let (keys, datagram) = received
             .respond(None, &payload, &mut self.rng)

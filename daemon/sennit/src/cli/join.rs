@@ -10,7 +10,7 @@ use super::Daemon;
 use super::printer::{say, show};
 use crate::config::{ClientConfig, DEFAULT_KEY_PATH, Endpoint, InterfaceName, KeySource};
 use crate::control::{Caller, Request};
-use crate::join::{self, Code, Files, Heard, Partners, Reply, ToClient, ToServer};
+use crate::join::{self, Code, Files, Heard, Kept, Partners, Reply, ToClient, ToServer};
 use crate::key::{PrivateKey, PublicKey};
 use crate::{Error, Result, config, registry};
 
@@ -24,6 +24,9 @@ pub(super) struct Join {
     /// Name or address of the server; a code of `sennit cloud-init` does not know it.
     #[arg(long, value_name = "HOST[:PORT]")]
     server: Option<Endpoint>,
+    /// Keep the servers that are known already: this one is called NAME, and the best is used (sennit servers).
+    #[arg(long, value_name = "NAME")]
+    beside: Option<String>,
     /// What this client calls itself; the server's word goes first.
     #[arg(long)]
     name: Option<String>,
@@ -71,6 +74,9 @@ pub(super) fn run(join: &Join) -> Result<()> {
             "make another one on the server: sennit invite",
         ));
     }
+    if let Some(name) = &join.beside {
+        registry::check_name(name)?;
+    }
     refuse_server(&join.daemon)?;
     let (key, files, tunnel) = identity(join)?;
     let asked = endpoints(&code, join.server.as_ref())?;
@@ -83,9 +89,14 @@ pub(super) fn run(join: &Join) -> Result<()> {
     };
     let joined = match &code.server {
         Some(server) => by_invitation(&code, &server.public_key, &key, &asking, join.name.as_deref())?,
-        None => by_first_contact(&code, &key, &asking, &files)?,
+        None => by_first_contact(&code, &key, &asking, &files, join.beside.as_deref())?,
     };
-    let starts_itself = join::keep(&files, &joined.address, &joined.server)?;
+    let kept = Kept {
+        address: &joined.address,
+        public_key: &joined.server,
+        beside: join.beside.as_deref(),
+    };
+    let starts_itself = join::keep(&files, &kept)?;
     talk(&format!(
         "joined {} as {}, with the inner addresses {}",
         joined.address,
@@ -275,13 +286,24 @@ fn by_invitation(
 }
 
 /// The server's key is kept before the server is told so: from then on it has no other.
-fn by_first_contact(code: &Code, key: &PrivateKey, asking: &Asking<'_>, files: &Files) -> Result<Joined> {
+fn by_first_contact(
+    code: &Code,
+    key: &PrivateKey,
+    asking: &Asking<'_>,
+    files: &Files,
+    beside: Option<&str>,
+) -> Result<Joined> {
     let mut pinned = None;
     let first = asking.asked.first().cloned();
     let hear = |heard: Heard| match heard {
         Heard::Message(ToClient::Identity { public_key }) => {
             if let Some(first) = &first {
-                join::keep(files, first, &public_key)?;
+                let kept = Kept {
+                    address: first,
+                    public_key: &public_key,
+                    beside,
+                };
+                join::keep(files, &kept)?;
             }
             pinned = Some(public_key);
             Ok(Reply::Say(ToServer::Pinned {}))

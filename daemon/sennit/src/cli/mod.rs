@@ -11,6 +11,7 @@ mod log;
 mod printer;
 mod run;
 mod server;
+mod servers;
 mod settings;
 mod setup;
 mod status;
@@ -123,6 +124,8 @@ enum Command {
         #[command(flatten)]
         daemon: Daemon,
     },
+    /// On a client: its servers and how far they are; which one to use.
+    Servers(servers::Servers),
     /// Join a server by the code that it gave out.
     Join(join::Join),
     /// On a server: make a code by which one client joins.
@@ -239,6 +242,7 @@ fn dispatch(command: Command) -> Result<Exit> {
             daemon,
         } => settings::wan(&daemon, name, priority)?,
         Command::Log { follow, json, daemon } => log::run(&daemon, follow, json)?,
+        Command::Servers(servers) => servers::run(&servers)?,
         Command::Join(join) => join::run(&join)?,
         Command::Invite(invite) => invite::run(invite)?,
         Command::Clients { command } => clients::run(command)?,

@@ -1,15 +1,21 @@
 //! The client's configuration: which server, which WANs, what of the traffic.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{
     Common, Encryption, Endpoint, InterfaceName, InterfacePattern, KeySource, LogLevel, Mode, PeerKeys,
     Priority, Rate, RoutePolicy,
 };
 use crate::key::{PresharedKey, PrivateKey, PublicKey};
+
+/// The choice of a server by measurement, where a name could stand.
+pub const AUTO: &str = "auto";
 
 /// Everything that the client needs to know. An absent key has its default; an unknown one is an error.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -33,8 +39,10 @@ pub struct ClientConfig {
     pub upnp_leases: Option<PathBuf>,
     /// A program that is called with the server's public address whenever that is another one.
     pub public_address_hook: Option<PathBuf>,
-    /// The other end; `None`: none is joined yet.
+    /// The other end: the first of `servers`, or the one that was chosen since; `None`: none is joined yet.
     pub server: Option<ServerConfigOfClient>,
+    /// All servers that this client may use.
+    pub servers: Vec<ServerConfigOfClient>,
     /// Which interfaces with a default route become WANs.
     pub wans: WanPatterns,
     wan: BTreeMap<String, WanConfig>,
@@ -50,6 +58,10 @@ impl ClientConfig {
 /// The server that a client joins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerConfigOfClient {
+    /// What the user calls it; its address if the user does not.
+    pub name: String,
+    /// Where in the world it is, as the user says: one may be chosen by it.
+    pub region: Option<String>,
     /// Where it is.
     pub address: Endpoint,
     /// Who it is.
@@ -112,14 +124,43 @@ struct Written {
     lan: Vec<InterfaceName>,
     upnp_leases: Option<PathBuf>,
     public_address_hook: Option<PathBuf>,
-    server: Option<WrittenServer>,
+    server: OneOrMany,
     wans: WanPatterns,
     wan: BTreeMap<String, WanConfig>,
+}
+
+/// `[server]` once, or `[[server]]` as often as there are servers.
+#[derive(Default)]
+struct OneOrMany(Vec<WrittenServer>);
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("[server], or [[server]] for each of several")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneOrMany, A::Error> {
+                let server = WrittenServer::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(OneOrMany(vec![server]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<OneOrMany, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(OneOrMany)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenServer {
+    name: Option<String>,
+    region: Option<String>,
     address: Endpoint,
     public_key: PublicKey,
     preshared_key: Option<PresharedKey>,
@@ -147,7 +188,7 @@ impl Default for Written {
             lan: Vec::new(),
             upnp_leases: None,
             public_address_hook: None,
-            server: None,
+            server: OneOrMany::default(),
             wans: WanPatterns::default(),
             wan: BTreeMap::new(),
         }
@@ -165,6 +206,7 @@ impl TryFrom<Written> for ClientConfig {
         {
             return Err(format!("[wan.{name}]: {name:?} is not the name of an interface"));
         }
+        let servers = servers(written.server.0)?;
         Ok(Self {
             common: Common {
                 interface: written.interface,
@@ -180,15 +222,43 @@ impl TryFrom<Written> for ClientConfig {
             lan: written.lan,
             upnp_leases: written.upnp_leases,
             public_address_hook: written.public_address_hook,
-            server: written.server.map(|server| ServerConfigOfClient {
-                address: server.address,
-                keys: PeerKeys {
-                    public: server.public_key,
-                    preshared: server.preshared_key,
-                },
-            }),
+            server: servers.first().cloned(),
+            servers,
             wans: written.wans,
             wan: written.wan,
         })
     }
+}
+
+/// They are chosen by their names, which are therefore not the same, nor that of a region or of the automatic choice.
+fn servers(written: Vec<WrittenServer>) -> Result<Vec<ServerConfigOfClient>, String> {
+    let mut servers: Vec<ServerConfigOfClient> = Vec::new();
+    for server in written {
+        let name = server.name.unwrap_or_else(|| server.address.host.clone());
+        if name == AUTO || servers.iter().any(|known| known.name == name) {
+            return Err(format!(
+                "two servers are called {name:?}: give each a name of its own"
+            ));
+        }
+        servers.push(ServerConfigOfClient {
+            name,
+            region: server.region,
+            address: server.address,
+            keys: PeerKeys {
+                public: server.public_key,
+                preshared: server.preshared_key,
+            },
+        });
+    }
+    let names = |name: &String| servers.iter().any(|server| server.name == *name);
+    if let Some(region) = servers
+        .iter()
+        .filter_map(|server| server.region.as_ref())
+        .find(|region| names(region) || *region == AUTO)
+    {
+        return Err(format!(
+            "{region:?} is a region and a server's name: give the region another one"
+        ));
+    }
+    Ok(servers)
 }

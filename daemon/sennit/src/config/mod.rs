@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use allow::Allow;
-pub use client::{ClientConfig, ServerConfigOfClient, WanConfig, WanPatterns};
+pub use client::{AUTO, ClientConfig, ServerConfigOfClient, WanConfig, WanPatterns};
 pub use forward::{Forward, Protocol};
 pub use server::{ClientEntry, ClientLimits, Forwarding, Ipv6, ServerConfig};
 pub use values::{

@@ -36,6 +36,13 @@ pub enum Request {
     },
     /// Read the configuration again.
     Reload {},
+    /// On a client: its servers, which are measured anew.
+    Servers {},
+    /// On a client: use this server, one of this region, or (auto) the best.
+    UseServer {
+        /// Name or region.
+        choice: String,
+    },
     /// On a server: something about its clients.
     Registry {
         /// What.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use toml_edit::{DocumentMut, Item, Table, value};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use crate::config::{self, ClientConfig, DEFAULT_PATH, Endpoint};
 use crate::key::PublicKey;
@@ -35,13 +35,24 @@ pub struct Files {
     pub key: PathBuf,
 }
 
+/// A server that was joined.
+#[derive(Clone, Debug)]
+pub struct Kept<'a> {
+    /// Where it is.
+    pub address: &'a Endpoint,
+    /// Who it is.
+    pub public_key: &'a PublicKey,
+    /// Beside the servers that are known already, under this name; otherwise in place of all of them.
+    pub beside: Option<&'a str>,
+}
+
 /// Keeps the server. Returns whether the service starts by itself with it (OpenWrt).
 ///
 /// # Errors
 /// The files cannot be written, or what is in them is no configuration of a client. Nothing is changed then.
-pub fn keep(files: &Files, address: &Endpoint, server: &PublicKey) -> Result<bool> {
+pub fn keep(files: &Files, kept: &Kept<'_>) -> Result<bool> {
     if files.config.is_none() && Path::new(UCI_FILE).exists() {
-        uci(address, server)?;
+        uci(kept)?;
         return Ok(true);
     }
     let path = files.config.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
@@ -57,7 +68,7 @@ pub fn keep(files: &Files, address: &Endpoint, server: &PublicKey) -> Result<boo
             ));
         }
     };
-    let after = with_server(&before, &files.key, address, server).map_err(|why| {
+    let after = with_server(&before, &files.key, kept).map_err(|why| {
         Error::user(
             format!("{}: {why}", path.display()),
             "correct the file, or name another one by --config FILE",
@@ -67,28 +78,54 @@ pub fn keep(files: &Files, address: &Endpoint, server: &PublicKey) -> Result<boo
     config::read::<ClientConfig>(Some(path)).map(|_| false)
 }
 
-fn with_server(text: &str, key: &Path, address: &Endpoint, server: &PublicKey) -> Result<String, String> {
+fn with_server(text: &str, key: &Path, kept: &Kept<'_>) -> Result<String, String> {
     let mut document: DocumentMut = text
         .parse()
         .map_err(|error: toml_edit::TomlError| error.to_string())?;
     if !document.contains_key("private_key") && !document.contains_key("private_key_file") {
         document["private_key_file"] = value(key.display().to_string());
     }
-    let table = document
-        .entry("server")
-        .or_insert_with(|| Item::Table(Table::new()))
-        .as_table_like_mut()
-        .ok_or("server is no table")?;
-    table.insert("address", value(address.to_string()));
-    table.insert("public_key", value(server.to_string()));
-    // It belonged to the server before.
-    table.remove("preshared_key");
+    let mut server = Table::new();
+    if let Some(name) = kept.beside {
+        server.insert("name", value(name));
+    }
+    server.insert("address", value(kept.address.to_string()));
+    server.insert("public_key", value(kept.public_key.to_string()));
+    let present = document.get("server");
+    if present.is_some_and(|present| !present.is_table() && !present.is_array_of_tables()) {
+        return Err("server is no table".to_owned());
+    }
+    let item = match kept.beside {
+        None => Item::Table(server),
+        Some(name) => {
+            let mut all = match present {
+                Some(Item::ArrayOfTables(known)) => known.clone(),
+                Some(Item::Table(known)) => ArrayOfTables::from_iter([known.clone()]),
+                _ => ArrayOfTables::new(),
+            };
+            // The same one again: it has a new address or key.
+            all.retain(|known| known.get("name").and_then(Item::as_str) != Some(name));
+            all.push(server);
+            Item::ArrayOfTables(all)
+        }
+    };
+    // Its place in the file stays.
+    if let (Some(Item::Table(before)), Item::Table(_)) = (present, &item) {
+        let (position, decor) = (before.position(), before.decor().clone());
+        document["server"] = item;
+        if let Some(table) = document["server"].as_table_mut() {
+            table.set_position(position);
+            *table.decor_mut() = decor;
+        }
+    } else {
+        document["server"] = item;
+    }
     let text = document.to_string();
     toml::from_str::<ClientConfig>(&text).map_err(|error| error.message().to_owned())?;
     Ok(text)
 }
 
-fn uci(address: &Endpoint, server: &PublicKey) -> Result<()> {
+fn uci(kept: &Kept<'_>) -> Result<()> {
     let run = |arguments: &[&str]| -> Result<()> {
         let failed = |why: String| {
             Error::environment(
@@ -107,10 +144,24 @@ fn uci(address: &Endpoint, server: &PublicKey) -> Result<()> {
         Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     };
     run(&["set", "sennit.main.role=client"])?;
-    run(&["set", &format!("sennit.main.server_address={address}")])?;
-    run(&["set", &format!("sennit.main.server_public_key={server}")])?;
-    // It belonged to the server before; there may be none.
-    let _ = run(&["-q", "delete", "sennit.main.server_preshared_key"]);
+    let (address, key) = (kept.address, kept.public_key);
+    if let Some(name) = kept.beside {
+        // Names of sections are narrower than those of servers.
+        let section: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        run(&["set", &format!("sennit.{section}=server")])?;
+        run(&["set", &format!("sennit.{section}.name={name}")])?;
+        run(&["set", &format!("sennit.{section}.address={address}")])?;
+        run(&["set", &format!("sennit.{section}.public_key={key}")])?;
+    } else {
+        run(&["set", &format!("sennit.main.server_address={address}")])?;
+        run(&["set", &format!("sennit.main.server_public_key={key}")])?;
+        // What belonged to the servers before; there may be none.
+        let _ = run(&["-q", "delete", "sennit.main.server_preshared_key"]);
+        while run(&["-q", "delete", "sennit.@server[0]"]).is_ok() {}
+    }
     run(&["commit", "sennit"])
 }
 
@@ -120,9 +171,30 @@ mod tests {
     use crate::key::PrivateKey;
 
     fn kept(text: &str) -> Result<String, String> {
-        let server = PrivateKey::generate().unwrap().public();
-        let address = "203.0.113.5".parse().unwrap();
-        with_server(text, Path::new("/etc/sennit/private.key"), &address, &server)
+        kept_as(text, None)
+    }
+
+    fn kept_as(text: &str, beside: Option<&str>) -> Result<String, String> {
+        let kept = Kept {
+            address: &"203.0.113.5".parse().unwrap(),
+            public_key: &PrivateKey::generate().unwrap().public(),
+            beside,
+        };
+        with_server(text, Path::new("/etc/sennit/private.key"), &kept)
+    }
+
+    #[test]
+    fn another_server_stands_beside_the_first_and_the_same_one_only_once() {
+        let one = kept("").unwrap();
+        let two = kept_as(&one, Some("nyc")).unwrap();
+        let again = kept_as(&two, Some("nyc")).unwrap();
+        for text in [&two, &again] {
+            let config: ClientConfig = toml::from_str(text).unwrap();
+            let names: Vec<&str> = config.servers.iter().map(|server| server.name.as_str()).collect();
+            assert_eq!(names, ["203.0.113.5", "nyc"], "{text}");
+        }
+        let config: ClientConfig = toml::from_str(&kept(&again).unwrap()).unwrap();
+        assert_eq!(config.servers.len(), 1);
     }
 
     #[test]

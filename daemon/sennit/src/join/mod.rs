@@ -9,5 +9,5 @@ mod message;
 pub use code::{Code, CodeError, ServerIdentity};
 pub use contact::{Heard, Partners, Reply, converse};
 pub use first_contact::FirstContact;
-pub use keep::{Files, default_config, keep};
+pub use keep::{Files, Kept, default_config, keep};
 pub use message::{ToClient, ToServer, encode};

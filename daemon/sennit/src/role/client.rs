@@ -14,7 +14,9 @@ use tracing::{debug, error, info, warn};
 
 use super::client_system::{ClientSystem, netlink_failed};
 use super::port_requests::PortRequests;
+use super::probe::Measured;
 use super::resolve::{Resolver, resolve};
+use super::servers::{self, Servers};
 use super::signals::{Reason, Signals};
 use super::status::{self, Suspicions, Throughput};
 use super::wans::{Engine, Wans, engine_mode};
@@ -43,6 +45,7 @@ struct Client {
     file: Option<PathBuf>,
     config: ClientConfig,
     saved: Saved,
+    choice: Servers,
     system: ClientSystem,
     data: Handle<Engine>,
     wans: Wans,
@@ -69,8 +72,10 @@ pub(super) async fn run(
     file: Option<&Path>,
     apply_log_level: impl Fn(LogLevel),
 ) -> Result<()> {
-    let config: ClientConfig = config::read(file)?;
+    let mut config: ClientConfig = config::read(file)?;
     apply_log_level(config.common.log_level);
+    let saved = Saved::open(&config.common.state_dir);
+    config.server = servers::first(&config, &saved).cloned();
     let engine = engine_config(&config)?;
     let seed = super::seed()?;
     let mut control = Listener::bind(&config.common.control)?;
@@ -83,10 +88,13 @@ pub(super) async fn run(
     let mut data = DataPath::start(tun, move |now| {
         engine.map(|config| sennit_engine::Client::new(config, now, seed))
     })?;
-    let (resolved, mut addresses) = unbounded_channel();
+    let (resolved, addresses) = unbounded_channel();
+    let (results, measured) = unbounded_channel();
+    let mut findings = Findings { addresses, measured };
     let mut client = Client {
         file: file.map(Path::to_owned),
-        saved: Saved::open(&config.common.state_dir),
+        saved,
+        choice: Servers::new(results),
         resolver: Resolver::new(&config.common.state_dir),
         system,
         data: data.handle.clone(),
@@ -112,7 +120,7 @@ pub(super) async fn run(
             &watch,
             &mut data.notices,
             &mut control,
-            &mut addresses,
+            &mut findings,
             apply_log_level,
         )
         .await?;
@@ -136,6 +144,14 @@ async fn finish(end: Ended, data: DataPath<Engine>, config: &ClientConfig) -> Re
     Ok(())
 }
 
+/// What the tasks found out that this role had started.
+struct Findings {
+    /// The server's addresses.
+    addresses: UnboundedReceiver<Vec<SocketAddr>>,
+    /// How far all servers are.
+    measured: UnboundedReceiver<Vec<Measured>>,
+}
+
 /// How the loop ended, and whom to tell when all is done.
 struct Ended {
     how: End,
@@ -149,7 +165,7 @@ impl Client {
         watch: &Watch,
         notices: &mut UnboundedReceiver<Notice<Event>>,
         control: &mut Listener,
-        addresses: &mut UnboundedReceiver<Vec<SocketAddr>>,
+        findings: &mut Findings,
         apply_log_level: impl Fn(LogLevel),
     ) -> Result<Ended> {
         let mut tick = interval(Duration::from_secs(1));
@@ -198,7 +214,8 @@ impl Client {
                     let _ = events.send(self.events.listen());
                     let _ = answer.send(self.answer(request).await);
                 }
-                Some(found) = addresses.recv() => self.handle_resolved(found),
+                Some(found) = findings.addresses.recv() => self.handle_resolved(found),
+                Some(measured) = findings.measured.recv() => self.handle_measured(measured),
                 _ = tick.tick() => self.handle_tick().await,
             }
         }
@@ -298,6 +315,8 @@ impl Client {
 
     async fn handle_tick(&mut self) {
         self.explain_silence();
+        let silent = self.silence();
+        self.choice.tick(&self.config, &self.saved, &self.uplinks, silent);
         if let Some(server) = &self.config.server
             && !self.connected
             && Instant::now() >= self.resolve_at
@@ -341,6 +360,44 @@ impl Client {
         }
     }
 
+    /// For how long the server has not answered.
+    fn silence(&self) -> Option<Duration> {
+        (!self.connected).then(|| self.silent_since.elapsed())
+    }
+
+    fn handle_measured(&mut self, measured: Vec<Measured>) {
+        let silent = self.silence();
+        if let Some(server) = self.choice.take(measured, &self.config, &self.saved, silent) {
+            self.use_server(server);
+        }
+    }
+
+    /// Goes to another server: the session begins anew there, and connections through the old one end.
+    fn use_server(&mut self, server: ServerConfigOfClient) {
+        let mut config = self.config.clone();
+        info!(server = server.name, address = %server.address, "goes to another server");
+        self.events.add("server", json!({ "name": server.name }));
+        config.server = Some(server);
+        let made = engine_config(&config).and_then(|engine| Ok((engine, super::seed()?)));
+        match made {
+            Ok((engine, seed)) => {
+                self.config = config;
+                self.replace_engine(engine, seed);
+                self.begin();
+            }
+            Err(error) => error!("{error} (hint: {})", error.hint()),
+        }
+    }
+
+    fn replace_engine(&mut self, engine: Option<sennit_engine::ClientConfig>, seed: [u8; 32]) {
+        self.wans.forget(&self.data);
+        self.connected = false;
+        self.silent_since = Instant::now();
+        self.data.engine(move |present, now| {
+            *present = engine.map(|config| sennit_engine::Client::new(config, now, seed));
+        });
+    }
+
     fn handle_event(&mut self, event: Event) {
         match event {
             Event::Connected {
@@ -349,6 +406,11 @@ impl Client {
                 resumed,
             } => {
                 self.connected = true;
+                if let Some(server) = &self.config.server
+                    && let Err(error) = self.saved.set_last_server(&server.name)
+                {
+                    warn!("{error} (hint: {})", error.hint());
+                }
                 info!(resumed, "connected");
                 if !resumed {
                     self.port_requests.ask(&self.config, &self.data);
@@ -426,7 +488,11 @@ impl Client {
     /// Reads the configuration and makes what it changes; a wrong one changes nothing. The session goes on unless it is
     /// with another server.
     fn reload(&mut self) -> Result<bool> {
-        let new: ClientConfig = config::read(self.file.as_deref())?;
+        let mut new: ClientConfig = config::read(self.file.as_deref())?;
+        // The server in use stays, if it still may be.
+        let used = self.config.server.as_ref().map(|server| server.name.clone());
+        let same = servers::candidates(&new, &self.saved).find(|server| Some(&server.name) == used.as_ref());
+        new.server = same.or_else(|| servers::first(&new, &self.saved)).cloned();
         let changed = new != self.config;
         let peer = |config: &ClientConfig| {
             config
@@ -465,11 +531,7 @@ impl Client {
         }
         self.config = new;
         if let Some((engine, seed)) = engine {
-            self.wans.forget(&self.data);
-            self.connected = false;
-            self.data.engine(move |present, now| {
-                *present = engine.map(|config| sennit_engine::Client::new(config, now, seed));
-            });
+            self.replace_engine(engine, seed);
         }
         self.begin();
         Ok(changed)
@@ -482,6 +544,23 @@ impl Client {
                 "this is a client: it has no clients of its own",
                 "run the command on the server",
             )),
+            Request::Servers {} => {
+                self.choice.ask(&self.config, &self.uplinks);
+                Ok(self.choice.status(&self.config, &self.saved))
+            }
+            Request::UseServer { choice } => {
+                servers::check_choice(&self.config, &choice)?;
+                self.saved.set_server_choice(&choice)?;
+                let used = self.config.server.as_ref().map(|server| server.name.as_str());
+                let stays = servers::candidates(&self.config, &self.saved)
+                    .any(|server| Some(server.name.as_str()) == used);
+                if !stays && let Some(server) = servers::first(&self.config, &self.saved).cloned() {
+                    self.use_server(server);
+                }
+                // Among several, the nearest is found out.
+                self.choice = self.choice.anew();
+                Ok(self.choice.status(&self.config, &self.saved))
+            }
             Request::Status {} => Ok(self.status().await),
             Request::Events { .. } => Ok(self.events.kept().cloned().collect()),
             Request::Mode { mode } => {
@@ -577,6 +656,7 @@ impl Client {
             "interface": self.config.common.interface.as_str(),
             "addresses": self.system.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
             "server": paths.first().map(|path| path.network.remote).or(self.servers.first().copied()).map(|server| server.to_string()),
+            "servers": self.choice.status(&self.config, &self.saved),
             "uptime_s": self.uptime.seconds(),
             "wans": wans,
             "counters": counters,

@@ -158,6 +158,8 @@ impl Server {
                     if let Err(error) = self.measure().await {
                         error!("{error} (hint: {})", error.hint());
                     }
+                    let load = load();
+                    self.data.engine(move |engine, _| engine.set_load(load));
                     self.sample().await;
                 }
                 _ = minute.tick() => self.system.look_after(),
@@ -382,10 +384,12 @@ impl Server {
             Request::Reload {} => self.reload().map(|changed| json!({ "changed": changed })),
             Request::Registry { action } => self.administer(action),
             Request::Events { .. } => Ok(self.events.kept().cloned().collect()),
-            Request::Mode { .. } | Request::Wan { .. } => Err(Error::user(
-                "this is a server: modes and WANs belong to its clients",
-                "run the command on the client",
-            )),
+            Request::Mode { .. } | Request::Wan { .. } | Request::Servers {} | Request::UseServer { .. } => {
+                Err(Error::user(
+                    "this is a server: modes, WANs and servers belong to its clients",
+                    "run the command on the client",
+                ))
+            }
             Request::Down {} => Ok(Value::Null),
         }
     }
@@ -452,6 +456,19 @@ impl Server {
             "counters": counters,
         })
     }
+}
+
+/// How busy this machine was in the last minute, percent of all its processors.
+fn load() -> u8 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let running: f64 = text
+        .split_ascii_whitespace()
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0.0);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    // A cast of a float ends at the type's limits.
+    (running * 100.0 / processors as f64) as u8
 }
 
 /// A socket at this address; IPv4 alone where the kernel has no IPv6.
