@@ -278,7 +278,7 @@ fn with_folders(contents: BTreeMap<String, Vec<u8>>) -> Vec<File> {
 fn mode_of(path: &str) -> u32 {
     match path {
         BINARY => 0o755,
-        path if path.starts_with("etc/init.d/") => 0o755,
+        path if path.starts_with("etc/init.d/") || path.starts_with("usr/libexec/") => 0o755,
         path if path.starts_with("etc/config/") => 0o600,
         _ => 0o644,
     }
@@ -343,6 +343,9 @@ mod tests {
             ("lib/upgrade/keep.d", "755"),
             ("lib/upgrade/keep.d/sennit", "644"),
             ("usr", "755"),
+            ("usr/libexec", "755"),
+            ("usr/libexec/sennit", "755"),
+            ("usr/libexec/sennit/public-address", "755"),
             ("usr/sbin", "755"),
             ("usr/sbin/sennit", "755"),
         ];

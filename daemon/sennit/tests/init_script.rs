@@ -33,7 +33,7 @@ start() { start_service; }
 "#;
 
 /// Instead of the daemon: says how it was called.
-const PROGRAM: &str = "program() { echo \"sennit $*\" >&2; }; PROGRAM=program FIREWALL=true";
+const PROGRAM: &str = "program() { echo \"sennit $*\" >&2; }; PROGRAM=program FIREWALL=true UPNPD=/bin/true";
 
 struct Router {
     run: TempDir,
@@ -211,6 +211,7 @@ fn every_option_arrives() {
     assert!(config.wan("eth1").metered);
     assert_eq!(config.wan("usb0").rate_limit_up.0, 5_000_000);
     assert_eq!(config.server.unwrap().address.to_string(), "203.0.113.5:7300");
+    assert!(config.upnp_leases.is_some() && config.public_address_hook.is_some());
     assert_eq!(config.servers[1].name, "nyc");
     assert_eq!(config.servers[1].region.as_deref(), Some("us"));
 
@@ -223,10 +224,24 @@ fn every_option_arrives() {
             ("list_listen", "0.0.0.0:9"),
             ("sections_client", "boat"),
             ("boat_public_key", key),
+            ("boat_limit_down", "20 Mbit/s"),
+            ("boat_quota", "500 GB"),
             ("list_address", "10.73.0.2"),
+            ("list_allow", "lan"),
+            ("list_public", "203.0.113.5"),
+            ("ipv6", "routed"),
+            ("filter", "0"),
         ],
     );
     let text = router.config();
+    let written: toml::Table = toml::from_str(&text).unwrap();
+    let boat = &written["client"][0];
+    assert_eq!(boat["limit_down"].as_str(), Some("20 Mbit/s"));
+    assert_eq!(boat["quota"].as_str(), Some("500 GB"));
+    assert_eq!(boat["allow"][0].as_str(), Some("lan"));
+    assert_eq!(written["filter"].as_bool(), Some(false));
+    assert_eq!(written["ipv6"].as_str(), Some("routed"));
+    assert_eq!(written["public"][0].as_str(), Some("203.0.113.5"));
     assert!(text.contains("[[client]]\nname = \"boat\"\n"), "{text}");
     assert!(
         text.contains("listen = [\"0.0.0.0:9\"]\n") && text.contains("nat = false\n"),
