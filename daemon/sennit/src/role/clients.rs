@@ -21,6 +21,9 @@ use crate::system::Guest;
 /// A guest that was answered has this long to hear it; then its session is forgotten.
 const FAREWELL: Duration = Duration::from_secs(10);
 
+/// And is answered no more often than this in that time: somebody may have lost the answer, or be out to keep us busy.
+const MOST_ANSWERS: usize = 8;
+
 /// Who may connect.
 pub(super) struct Clients {
     registry: Registry,
@@ -211,6 +214,9 @@ impl Clients {
                 let Some(invite) = self.guests.get(&id).copied() else {
                     return Ok(false);
                 };
+                if self.answered.iter().filter(|(guest, _)| *guest == id).count() >= MOST_ANSWERS {
+                    return Ok(false);
+                }
                 let answer = self.register(&invite, &public_key, name.as_deref(), config);
                 let joined = matches!(answer, ToClient::Registered { .. });
                 if joined {

@@ -2,11 +2,15 @@
 //! client that asks, if nobody else has it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use sennit_engine::ids::ClientId;
 
 use crate::config::{Forward, Protocol};
 use crate::leases;
+
+/// Ports that clients may ask for: those of services (SSH, web, mail) are nobody's, even while the service restarts.
+const ASKABLE: RangeInclusive<u16> = 1024..=65000;
 
 /// Who has which port.
 #[derive(Debug, Default)]
@@ -31,7 +35,8 @@ impl Taken {
     /// Whether somebody else than this client has the port.
     fn is_taken(&self, client: ClientId, forward: &Forward) -> bool {
         let port = forward.first;
-        forward.protocol.meets(Protocol::Udp) && self.own.contains(&port)
+        !ASKABLE.contains(&port)
+            || forward.protocol.meets(Protocol::Udp) && self.own.contains(&port)
             || self
                 .kept
                 .iter()
@@ -103,7 +108,7 @@ mod tests {
         let (boat, van) = (ClientId(1), ClientId(2));
         let taken = Taken {
             own: BTreeSet::from([7300]),
-            kept: BTreeSet::from([(Protocol::Tcp, 22)]),
+            kept: BTreeSet::from([(Protocol::Tcp, 2222)]),
             fixed: vec![(van, "9000-9010".parse().unwrap())],
         };
         let mut mappings = Mappings::default();
@@ -112,8 +117,11 @@ mod tests {
             mappings.settle(&taken);
             mappings.refused(client)
         };
-        let refused = ask(boat, "tcp/8080 udp/8080 udp/7300 tcp/7300 tcp/22 udp/22 tcp/9005");
-        assert_eq!(refused, forwards("tcp/22 tcp/9005 udp/7300"));
+        let refused = ask(
+            boat,
+            "tcp/8080 udp/8080 udp/7300 tcp/7300 tcp/2222 udp/2222 tcp/9005 tcp/22",
+        );
+        assert_eq!(refused, forwards("tcp/22 tcp/2222 tcp/9005 udp/7300"));
         assert_eq!(ask(van, "tcp/8080 tcp/9005"), forwards("tcp/8080"));
         // The first one does not want it any more: the other one gets it without asking again.
         ask(boat, "udp/8080");
