@@ -248,3 +248,62 @@ fn of_several_clients_each_has_its_own_forwards_and_they_do_not_meet() {
         "only the other direction is allowed"
     );
 }
+
+/// The client's IPv6 address is its own outside, too: how neighbours and routers find it differs.
+fn reached_by_its_own_address(mode: &str, prefix: &str, prepare: impl Fn(&Bond), first_hop: &str) {
+    let Some(bond) = Bond::new() else { return };
+    bond.add_ipv6();
+    prepare(&bond);
+    let (server, client) = (format!("{prefix}1"), format!("{prefix}2"));
+    service(&bond.client, "client", "::", 5555);
+    service(&bond.client, "low", "::", 555);
+    let lines = format!("ipv6 = \"{mode}\"\naddress = [\"10.73.0.1/24\", \"{server}/112\"]");
+    configure(&bond, &lines, "forward = [\"tcp/600:555\"]");
+    let file = bond.server_home.path("sennit.toml");
+    let written = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, written.replace("fd73:656e:6e69:7400::2", &client)).unwrap();
+    let before =
+        bond.server.run("ip -6 neigh show proxy") + &bond.server.run("sysctl net.ipv6.conf.s0.proxy_ndp");
+    let (_client, _server) = (bond.start_client(), bond.start_server());
+    bond.wait_paths(2);
+    wait(first_hop, || pings(&bond.client, INTERNET_V6));
+    assert!(pings(&bond.internet, &client) && pings(&bond.internet, &server));
+    assert_eq!(who(&bond.internet, &client, 5555).as_deref(), Some("client"));
+    assert_eq!(who_udp(&bond.internet, &client, 5555).as_deref(), Some("client"));
+    assert_eq!(
+        who(&bond.internet, &client, 555).as_deref(),
+        Some("low"),
+        "a forward, as the client numbers it"
+    );
+    assert_eq!(who_udp(&bond.internet, &client, 555), None);
+    assert_eq!(who(&bond.internet, SERVER, 600).as_deref(), Some("low"));
+    // Nothing was translated.
+    let seen = bond.client.enter(|| UdpSocket::bind("[::]:5556").unwrap());
+    let asking = bond.internet.enter(|| UdpSocket::bind((INTERNET_V6, 7)).unwrap());
+    asking.send_to(b"?", (client.as_str(), 5556)).unwrap();
+    seen.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(
+        seen.recv_from(&mut [0; 9]).unwrap().1.ip().to_string(),
+        INTERNET_V6
+    );
+    let config = bond.server_home.path("sennit.toml");
+    bond.server
+        .run(&format!("{} down --config {}", common::SENNIT, text(&config)));
+    let after =
+        bond.server.run("ip -6 neigh show proxy") + &bond.server.run("sysctl net.ipv6.conf.s0.proxy_ndp");
+    assert_eq!(after, before);
+}
+
+#[test]
+fn ipv6_of_clients_may_be_routed_to_the_server() {
+    let route = |bond: &Bond| {
+        bond.internet
+            .run("ip route add 2001:db8:77::/64 via 2001:db8:5::5");
+    };
+    reached_by_its_own_address("routed", "2001:db8:77::", route, "by a route");
+}
+
+#[test]
+fn ipv6_of_clients_may_be_a_part_of_the_uplinks_network() {
+    reached_by_its_own_address("ndp", "2001:db8:5::73:", |_| {}, "by neighbour discovery");
+}

@@ -1,15 +1,15 @@
 //! Changes: addresses, routes, rules and links, each set and removed so that doing it twice is no error.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::Family;
 use super::codec::{
     FR_ACT_TO_TABLE, FRA_FWMARK, FRA_PRIORITY, FRA_PROTOCOL, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, IFA_ADDRESS,
-    IFA_F_NODAD, IFA_F_NOPREFIXROUTE, IFA_FLAGS, IFA_LOCAL, IFLA_MTU, IFLA_TXQLEN, NLM_F_CREATE, NLM_F_EXCL,
-    NLM_F_REPLACE, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_TABLE, RTM_DELADDR,
-    RTM_DELROUTE, RTM_DELRULE, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTM_NEWRULE,
-    RTN_UNICAST, RTN_UNREACHABLE, Request, number,
+    IFA_F_NODAD, IFA_F_NOPREFIXROUTE, IFA_FLAGS, IFA_LOCAL, IFLA_MTU, IFLA_TXQLEN, NDA_DST, NLM_F_CREATE,
+    NLM_F_EXCL, NLM_F_REPLACE, NTF_PROXY, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RTA_DST, RTA_OIF, RTA_PRIORITY,
+    RTA_TABLE, RTM_DELADDR, RTM_DELNEIGH, RTM_DELROUTE, RTM_DELRULE, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK,
+    RTM_NEWNEIGH, RTM_NEWROUTE, RTM_NEWRULE, RTN_UNICAST, RTN_UNREACHABLE, Request, number,
 };
 use super::socket::{Netlink, until_consistent};
 use crate::config::Network;
@@ -98,6 +98,21 @@ impl Netlink {
         forgive(outcome, &[libc::EADDRNOTAVAIL, libc::ENODEV])
     }
 
+    /// Has this machine answer neighbours on a link that ask for an address which is behind it.
+    pub fn add_neighbour_proxy(&mut self, link: u32, address: Ipv6Addr) -> io::Result<()> {
+        self.change(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, |kind, flags| {
+            neighbour_request(link, address, kind, flags)
+        })
+    }
+
+    /// Ends that.
+    pub fn remove_neighbour_proxy(&mut self, link: u32, address: Ipv6Addr) -> io::Result<()> {
+        let outcome = self.change(RTM_DELNEIGH, 0, |kind, flags| {
+            neighbour_request(link, address, kind, flags)
+        });
+        forgive(outcome, &[libc::ENOENT, libc::ESRCH, libc::ENODEV])
+    }
+
     /// Sets a route.
     pub fn add_route(&mut self, route: Route) -> io::Result<()> {
         self.change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, |kind, flags| {
@@ -180,6 +195,12 @@ fn address_request(address: Address, kind: u16, flags: u16) -> Request {
     Request::new(kind, flags, &fixed)
         .with_address(IFA_LOCAL, ip)
         .with_address(IFA_ADDRESS, ip)
+}
+
+fn neighbour_request(link: u32, address: Ipv6Addr, kind: u16, flags: u16) -> Request {
+    let mut fixed = [Family::V6.number(), 0, 0, 0, 0, 0, 0, 0, 0, 0, NTF_PROXY, 0];
+    fixed[4..8].copy_from_slice(&link.to_ne_bytes());
+    Request::new(kind, flags, &fixed).with_address(NDA_DST, address.into())
 }
 
 fn route_request(route: Route, kind: u16, flags: u16) -> Request {

@@ -10,6 +10,8 @@ pub(super) const RTM_GETADDR: u16 = 22;
 pub(super) const RTM_NEWROUTE: u16 = 24;
 pub(super) const RTM_DELROUTE: u16 = 25;
 pub(super) const RTM_GETROUTE: u16 = 26;
+pub(super) const RTM_NEWNEIGH: u16 = 28;
+pub(super) const RTM_DELNEIGH: u16 = 29;
 pub(super) const RTM_NEWRULE: u16 = 32;
 pub(super) const RTM_DELRULE: u16 = 33;
 
@@ -49,6 +51,9 @@ pub(super) const RT_SCOPE_UNIVERSE: u8 = 0;
 pub(super) const RT_SCOPE_LINK: u8 = 253;
 pub(super) const RT_TABLE_MAIN: u32 = 254;
 pub(super) const RTNH_F_DEAD: u32 = 1;
+
+pub(super) const NDA_DST: u16 = 1;
+pub(super) const NTF_PROXY: u8 = 0x08;
 
 pub(super) const FRA_PRIORITY: u16 = 6;
 pub(super) const FRA_FWMARK: u16 = 10;

@@ -169,10 +169,11 @@ impl Server {
 
     /// Makes sockets, addresses, firewall and clients what the configuration says.
     fn apply(&mut self, config: &ServerConfig) -> Result<()> {
-        self.listen(config)?;
         self.admit(config)?;
         let guests = self.guests(config);
-        self.system.apply(config, guests)
+        self.system.apply(config, guests)?;
+        // Nobody comes in before the firewall is there.
+        self.listen(config)
     }
 
     /// The clients, with the ports that hosts behind them asked for.

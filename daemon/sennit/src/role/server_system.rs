@@ -1,13 +1,14 @@
 //! What the server sets in the system, kept equal to what it should be: addresses, kernel settings, firewall.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use tracing::{info, warn};
 
 use super::client_system::netlink_failed;
 use crate::Result;
-use crate::config::{Forwarding, Protocol, ServerConfig};
-use crate::netlink::{Inventory, Netlink};
+use crate::config::{Forwarding, Ipv6, Protocol, ServerConfig};
+use crate::netlink::{Family, Inventory, Netlink};
 use crate::port;
 use crate::system::filters::{self, Opening};
 use crate::system::{self, Firewall, Guest, ServerFirewall, Settings, Undo};
@@ -25,6 +26,8 @@ pub(super) struct ServerSystem {
     table: Option<ServerFirewall>,
     /// What other packet filters must let through.
     opening: Option<Opening>,
+    /// Addresses for which neighbours are answered, each with the kernel's number of the uplink.
+    proxied: BTreeSet<(u32, Ipv6Addr)>,
 }
 
 impl ServerSystem {
@@ -36,6 +39,7 @@ impl ServerSystem {
             firewall: Firewall::default(),
             table: None,
             opening: None,
+            proxied: BTreeSet::new(),
         })
     }
 
@@ -55,6 +59,7 @@ impl ServerSystem {
                 .collect();
             Settings::new(&mut self.undo).forward(&uplinks)?;
         }
+        self.answer_neighbours(&inventory, config, &guests)?;
         self.set_firewall(config, guests)?;
         self.opening = config.open_filters.then(|| Opening {
             tunnel: config.common.interface.clone(),
@@ -64,6 +69,48 @@ impl ServerSystem {
         if config.nat {
             Settings::new(&mut self.undo).take_late_packets()?;
         }
+        Ok(())
+    }
+
+    /// Answers the uplinks' neighbours for all inner IPv6 addresses, if these are to be a part of the uplinks' network.
+    fn answer_neighbours(
+        &mut self,
+        inventory: &Inventory,
+        config: &ServerConfig,
+        guests: &[Guest],
+    ) -> Result<()> {
+        let mut wanted = BTreeSet::new();
+        if config.ipv6 == Ipv6::Ndp {
+            let own = config.address.iter().map(|network| network.address);
+            let addresses: Vec<Ipv6Addr> = guests
+                .iter()
+                .flat_map(|guest| guest.addresses.iter().copied())
+                .chain(own)
+                .filter_map(|address| match address {
+                    IpAddr::V6(address) => Some(address),
+                    IpAddr::V4(_) => None,
+                })
+                .collect();
+            for uplink in uplinks(inventory, &config.common.interface) {
+                if !uplink.has(Family::V6) {
+                    continue;
+                }
+                Settings::new(&mut self.undo).answer_neighbours_on(&uplink.device)?;
+                for address in &addresses {
+                    self.undo.remember_neighbour(&uplink.device, *address)?;
+                    self.netlink
+                        .add_neighbour_proxy(uplink.index, *address)
+                        .map_err(netlink_failed)?;
+                    wanted.insert((uplink.index, *address));
+                }
+            }
+        }
+        for (link, address) in self.proxied.difference(&wanted) {
+            self.netlink
+                .remove_neighbour_proxy(*link, *address)
+                .map_err(netlink_failed)?;
+        }
+        self.proxied = wanted;
         Ok(())
     }
 

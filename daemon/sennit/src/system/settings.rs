@@ -37,6 +37,17 @@ impl<'a> Settings<'a> {
             .set_sysctl(&Path::new(SYSCTL).join("ipv6/conf/all/forwarding"), "1")
     }
 
+    /// Neighbours on this interface are answered for addresses behind this machine, and at once: nobody else would.
+    pub fn answer_neighbours_on(&mut self, uplink: &str) -> Result<()> {
+        self.undo
+            .set_sysctl(&of_interface("ipv6", uplink, "proxy_ndp"), "1")?;
+        let delay = Path::new(SYSCTL)
+            .join("ipv6/neigh")
+            .join(uplink)
+            .join("proxy_delay");
+        self.undo.set_sysctl(&delay, "0")
+    }
+
     /// The server's datagrams may arrive on a WAN although packets to the server go into the tunnel: the check of the
     /// return path, where it is on, accepts what any interface could answer.
     pub fn accept_answers_on(&mut self, wan: &str) -> Result<()> {

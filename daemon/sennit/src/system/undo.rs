@@ -2,6 +2,7 @@
 //! change is made, so that nothing is forgotten whatever ends the process.
 
 use std::io;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use tracing::{debug, warn};
 use super::filters::Rule;
 use super::write_atomically;
 use crate::config::InterfaceName;
+use crate::netlink::{Inventory, Netlink};
 use crate::sys::ethtool::Features;
 use crate::{Error, Result};
 
@@ -34,6 +36,8 @@ enum Change {
     },
     /// A rule in another packet filter.
     Filter { rule: Rule },
+    /// An address for which neighbours on an interface are answered.
+    Neighbour { interface: String, address: Ipv6Addr },
 }
 
 impl Change {
@@ -52,7 +56,7 @@ impl Change {
                     ..
                 },
             ) => a == b && x == y,
-            (Self::Filter { rule: a }, Self::Filter { rule: b }) => a == b,
+            (Self::Filter { .. } | Self::Neighbour { .. }, _) => self == other,
             _ => false,
         }
     }
@@ -182,6 +186,14 @@ impl Undo {
         self.remember(Change::Filter { rule: rule.clone() })
     }
 
+    /// Remembers an address for which neighbours on an interface are about to be answered.
+    pub fn remember_neighbour(&mut self, interface: &str, address: Ipv6Addr) -> Result<()> {
+        self.remember(Change::Neighbour {
+            interface: interface.to_owned(),
+            address,
+        })
+    }
+
     /// Restores every setting that still has the value that was set, and empties the list.
     pub fn restore(&mut self) -> Result<()> {
         for change in std::mem::take(&mut self.written.changes).into_iter().rev() {
@@ -240,6 +252,17 @@ fn restore_one(change: &Change) {
             }
         }
         Change::Filter { rule } => rule.remove(),
+        Change::Neighbour { interface, address } => {
+            let outcome = Netlink::open().and_then(|mut netlink| {
+                match Inventory::read(&mut netlink)?.link(interface) {
+                    Some(link) => netlink.remove_neighbour_proxy(link.index, *address),
+                    None => Ok(()),
+                }
+            });
+            if let Err(error) = outcome {
+                warn!(interface, %address, %error, "neighbours are still answered for it");
+            }
+        }
     }
 }
 
