@@ -118,6 +118,7 @@ mod tests {
                 loopback: name == "lo",
                 up: true,
                 carrier,
+                mtu: 1500,
                 addresses,
             },
         )

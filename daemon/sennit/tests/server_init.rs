@@ -283,6 +283,52 @@ fn init_tells_firewalld_what_to_let_through_and_uninstall_takes_it_back() {
 }
 
 #[test]
+fn check_finds_what_stands_in_the_way() {
+    let Some(vm) = Vm::new("203.0.113.5/24") else {
+        return;
+    };
+    vm.done(&["init", "--quiet"]);
+    let check = |vm: &Vm| {
+        let output = vm.server(&["check"]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, found) = check(&vm);
+    assert_eq!(code, Some(0), "{found}");
+    for good in [
+        "ok       sennit listens on UDP port 7300\n",
+        "ok       clients are told to reach it at 203.0.113.5:7300\n",
+        "ok       the default route leaves by eth0\n",
+        "ok       this machine forwards IPv4\n",
+        "ok       the firewall table inet sennit is there\n",
+    ] {
+        assert!(found.contains(good), "{good}: {found}");
+    }
+    vm.script(
+        "sysctl -qw net.ipv4.ip_forward=0; nft flush ruleset; sed -i s/203.0.113.5/10.0.0.5/ /etc/sennit/sennit.toml
+         nft 'add table ip x; add chain ip x in { type filter hook input priority 0; policy drop; }'; ip link set eth0 mtu 1000",
+    );
+    let (code, found) = check(&vm);
+    assert_eq!(code, Some(3), "{found}");
+    for bad in [
+        "problem  the key public says 10.0.0.5:7300, which is no public address\n",
+        "problem  the MTU of eth0 is 1000 bytes\n",
+        "problem  this machine does not forward IPv4",
+        "problem  the firewall table inet sennit is missing",
+        "problem  the packet filter nftables (ip x) does not let the tunnel through; missing: nft ip x in: iifname",
+    ] {
+        assert!(found.contains(bad), "{bad}: {found}");
+    }
+    // What the server looks after is right again with its next look.
+    vm.script("kill -HUP $(cat /run/pid)");
+    wait("the server has looked", || {
+        let (_, found) = check(&vm);
+        found.contains("inet sennit is there")
+            && found.contains("filter nftables (ip x) lets the tunnel through")
+    });
+    vm.done(&["uninstall", "--purge"]);
+}
+
+#[test]
 fn systemd_finds_the_service_right_and_well_guarded() {
     let analyze = |arguments: &[&str], folder: &Path| {
         Command::new("systemd-analyze")

@@ -11,9 +11,9 @@ use rustix::process::geteuid;
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Daemon;
 use super::printer::show;
-use crate::config::{self, ClientConfig, KeySource, ServerConfig};
+use super::{Daemon, check_server};
+use crate::config::{self, ClientConfig, KeySource};
 use crate::control::{Caller, Request};
 use crate::error::Exit;
 use crate::netlink::{Inventory, Netlink};
@@ -21,25 +21,30 @@ use crate::role::Role;
 use crate::sys::datagrams::set_option;
 use crate::udp::MARK;
 use crate::wan::uplinks;
-use crate::{Error, Result, port};
+use crate::{Error, Result};
 
 /// Prints a line for each thing looked at.
 #[derive(Default)]
-struct Findings {
+pub(super) struct Findings {
     problems: usize,
 }
 
 impl Findings {
-    fn good(&mut self, what: &str) {
+    pub(super) fn good(&mut self, what: &str) {
         show(&format!("ok       {what}"));
     }
 
-    fn bad(&mut self, what: &str, hint: &str) {
+    /// Worth knowing, no fault of this machine.
+    pub(super) fn note(&mut self, what: &str) {
+        show(&format!("note     {what}"));
+    }
+
+    pub(super) fn bad(&mut self, what: &str, hint: &str) {
         self.problems += 1;
         show(&format!("problem  {what}\n         hint: {hint}"));
     }
 
-    fn take<T>(&mut self, outcome: Result<T>, good: impl FnOnce(&T) -> String) -> Option<T> {
+    pub(super) fn take<T>(&mut self, outcome: Result<T>, good: impl FnOnce(&T) -> String) -> Option<T> {
         match outcome {
             Ok(value) => {
                 self.good(&good(&value));
@@ -69,7 +74,7 @@ pub(super) fn run(daemon: &Daemon, role: Option<Role>) -> Result<Exit> {
     privileges(&mut findings);
     match role {
         Role::Client => client(&mut findings, daemon.file(), status.as_ref())?,
-        Role::Server => server(&mut findings, daemon.file(), status.is_some()),
+        Role::Server => check_server::server(&mut findings, daemon.file(), status.as_ref()),
     }
     match &status {
         Some(status) => connection(&mut findings, status),
@@ -113,7 +118,7 @@ fn privileges(findings: &mut Findings) {
     }
 }
 
-fn key(findings: &mut Findings, key: &KeySource) {
+pub(super) fn key(findings: &mut Findings, key: &KeySource) {
     findings.take(key.load(), |key| {
         format!("this machine's public key is {}", key.public())
     });
@@ -180,31 +185,6 @@ fn client(findings: &mut Findings, file: Option<&Path>, status: Option<&Value>) 
         }
     }
     Ok(())
-}
-
-fn server(findings: &mut Findings, file: Option<&Path>, running: bool) {
-    let config = findings.take(config::read::<ServerConfig>(file), |_| {
-        "the configuration is right".to_owned()
-    });
-    let Some(config) = config else { return };
-    key(findings, &config.key);
-    if config.clients.is_empty() {
-        findings.bad(
-            "no client may join",
-            "add a [[client]] with the public key that sennit keygen printed there",
-        );
-    } else {
-        findings.good(&format!("{} clients may join", config.clients.len()));
-    }
-    for address in config.listen.iter().filter(|_| !running) {
-        match port::holder(address.port()) {
-            None => findings.good(&format!("UDP port {} is free", address.port())),
-            Some(holder) => findings.bad(
-                &format!("UDP port {} is in use by {holder}", address.port()),
-                "stop that program, or choose another port by the key listen",
-            ),
-        }
-    }
 }
 
 /// What the running daemon says.

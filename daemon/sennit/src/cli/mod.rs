@@ -1,6 +1,7 @@
 //! Command line: what the user typed, exit codes, and where the log goes. One file a command.
 
 mod check;
+mod check_server;
 mod clients;
 mod down;
 mod invite;
@@ -218,7 +219,7 @@ fn dispatch(command: Command) -> Result<Exit> {
         Command::Keygen { out, force, json } => keys::generate(&out, force, json)?,
         Command::Pubkey { file } => keys::public(&file)?,
         Command::Setup { role } => setup::run(&role)?,
-        Command::Server { command } => server::run(&command)?,
+        Command::Server { command } => return server::run(&command),
         Command::Run {
             role,
             config,

@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::json;
 
-use super::Daemon;
 use super::invite::{administer, present};
 use super::printer::{say, show};
 use super::run::start_log;
 use super::setup::parse_client;
+use super::{Daemon, check};
 use crate::config::{Common, DEFAULT_PORT, LogLevel};
 use crate::control::Caller;
+use crate::error::Exit;
 use crate::host::{self, Awaited, Outcome, Wish, Work};
 use crate::join::CodeError;
 use crate::key::PublicKey;
 use crate::registry::{Action, Registry};
+use crate::role::Role;
 use crate::system::write_with_mode;
 use crate::{Error, Result};
 
@@ -49,6 +51,11 @@ pub(super) enum Server {
     Export(Backup),
     /// Take clients and invitations from a file that `export` wrote; the server must be stopped.
     Import(Backup),
+    /// Find out what keeps this machine from working as a server: settings, ports, packet filters, clock.
+    Check {
+        #[command(flatten)]
+        daemon: Daemon,
+    },
     /// Stop being a server: take back all that `init` changed.
     Uninstall {
         /// Remove configuration, key and clients as well.
@@ -99,9 +106,10 @@ impl Talk {
     }
 }
 
-pub(super) fn run(command: &Server) -> Result<()> {
+pub(super) fn run(command: &Server) -> Result<Exit> {
     start_log(LogLevel::Warn);
     match command {
+        Server::Check { daemon } => return check::run(daemon, Some(Role::Server)),
         Server::Init {
             addresses,
             port,
@@ -142,7 +150,7 @@ pub(super) fn run(command: &Server) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(Exit::Ok)
 }
 
 /// A code for the first client; none if one has joined.
@@ -220,6 +228,7 @@ fn show_server(outcome: &Outcome, steps: &[String], code: Option<&str>, talk: &T
             "interfaces": outcome.interfaces,
             "program": outcome.program,
             "supervisor": outcome.supervisor,
+            "kept_ports": outcome.kept,
             "code": code,
         });
         show(&value.to_string());
@@ -230,6 +239,12 @@ fn show_server(outcome: &Outcome, steps: &[String], code: Option<&str>, talk: &T
             say(&format!(
                 "this server is reached at {} (UDP)",
                 public.join(" and ")
+            ));
+        }
+        if !outcome.kept.is_empty() {
+            say(&format!(
+                "ports 1024 to 65000 lead to the only client, except those of this machine: {}",
+                outcome.kept.join(", ")
             ));
         }
         say(&format!("its public key is {}", key.unwrap_or_default()));

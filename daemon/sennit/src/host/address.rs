@@ -91,6 +91,7 @@ mod tests {
             loopback: false,
             up: true,
             carrier: true,
+            mtu: 1500,
             addresses,
         };
         let default_route = DefaultRoute {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::{Change, Installed, PublicAddresses, Supervisor, Work, has, keeper};
-use crate::config::{self, DEFAULT_KEY_PATH, DEFAULT_PATH, Endpoint, ServerConfig};
+use crate::config::{self, DEFAULT_KEY_PATH, DEFAULT_PATH, Endpoint, Forwarding, Protocol, ServerConfig};
 use crate::control::{Caller, Request};
 use crate::join::{Code, FirstContact};
 use crate::key::{PrivateKey, PublicKey};
@@ -65,6 +65,8 @@ pub struct Outcome {
     pub program: PathBuf,
     /// Who starts it; `None`: nobody that we know.
     pub supervisor: Option<Supervisor>,
+    /// Ports in the range of the only client that stay with this machine, as `tcp/8080`.
+    pub kept: Vec<String>,
 }
 
 /// Makes this machine a server. What is there and right stays as it is.
@@ -149,13 +151,37 @@ pub fn init(wish: &Wish, work: &mut Work<'_>) -> Result<Outcome> {
             "finds neither systemd nor OpenRC: have `sennit run server` started by what starts programs here",
         ),
     }
+    let kept = match work.dry && known.is_none() {
+        true => Vec::new(),
+        false => kept_ports(&config::read::<ServerConfig>(Some(config_path))?),
+    };
     Ok(Outcome {
         public_key: key,
         public,
         interfaces: addresses.interfaces,
         program,
         supervisor,
+        kept,
     })
+}
+
+/// Ports that stay with this machine although they lie in the range that leads to the only client.
+pub fn kept_ports(config: &ServerConfig) -> Vec<String> {
+    if !config.nat || config.forward == Forwarding::None {
+        return Vec::new();
+    }
+    let mut ports = port::waiting();
+    ports.extend(
+        config
+            .listen
+            .iter()
+            .map(|address| (Protocol::Udp, address.port())),
+    );
+    ports
+        .iter()
+        .filter(|(_, port)| *port >= 1024)
+        .map(|(protocol, port)| format!("{}/{port}", protocol.names().concat()))
+        .collect()
 }
 
 fn require_root() -> Result<()> {

@@ -21,11 +21,8 @@ pub(super) fn open(
     work: &mut Work<'_>,
 ) -> Result<()> {
     let mut wanted = Vec::new();
-    if filters.contains(&Filter::Ufw) {
-        wanted.extend(of_ufw(opening)?);
-    }
-    if filters.contains(&Filter::Firewalld) {
-        wanted.extend(of_firewalld(opening, uplinks));
+    for filter in filters {
+        wanted.extend(wanted_of(filter, opening, uplinks)?);
     }
     for Wanted { what, set, undo, .. } in wanted.into_iter().filter(|wanted| !wanted.is_set) {
         let command = set.join(" ");
@@ -36,6 +33,26 @@ pub(super) fn open(
         })?;
     }
     Ok(())
+}
+
+/// What a filter that keeps rules has not been told yet.
+pub fn missing(filter: &Filter, opening: &Opening, uplinks: &[String]) -> Vec<String> {
+    match wanted_of(filter, opening, uplinks) {
+        Ok(wanted) => wanted
+            .into_iter()
+            .filter(|wanted| !wanted.is_set)
+            .map(|wanted| wanted.what)
+            .collect(),
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+fn wanted_of(filter: &Filter, opening: &Opening, uplinks: &[String]) -> Result<Vec<Wanted>> {
+    match filter {
+        Filter::Ufw => of_ufw(opening),
+        Filter::Firewalld => Ok(of_firewalld(opening, uplinks)),
+        Filter::Iptables { .. } | Filter::Nftables(_) => Ok(Vec::new()),
+    }
 }
 
 fn of_ufw(opening: &Opening) -> Result<Vec<Wanted>> {

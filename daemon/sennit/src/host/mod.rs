@@ -8,8 +8,9 @@ mod service;
 mod uninstall;
 
 pub use address::PublicAddresses;
-pub use init::{Awaited, Outcome, Wish, init};
+pub use init::{Awaited, Outcome, Wish, init, kept_ports};
 pub use installed::{Change, Installed};
+pub use keeper::missing;
 pub use service::Supervisor;
 pub use uninstall::uninstall;
 

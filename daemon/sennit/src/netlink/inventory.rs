@@ -6,9 +6,9 @@ use std::io;
 use super::Family;
 use super::codec::{
     IFA_ADDRESS, IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE, IFA_FLAGS, IFA_LOCAL, IFLA_IFNAME,
-    IFLA_OPERSTATE, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_MULTIPATH, RTA_OIF, RTA_PRIORITY,
-    RTA_TABLE, RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE, RTN_UNICAST,
-    RTNH_F_DEAD, Reply, address, number, short,
+    IFLA_MTU, IFLA_OPERSTATE, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_MULTIPATH, RTA_OIF,
+    RTA_PRIORITY, RTA_TABLE, RTM_GETADDR, RTM_GETLINK, RTM_GETROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE,
+    RTN_UNICAST, RTNH_F_DEAD, Reply, address, number, short,
 };
 use super::socket::{Netlink, until_consistent};
 use crate::config::Network;
@@ -32,6 +32,8 @@ pub struct Link {
     pub up: bool,
     /// Has a carrier: the cable is in, the radio is associated.
     pub carrier: bool,
+    /// The largest packet that it sends, bytes; 0 if the kernel does not say.
+    pub mtu: u32,
     /// Addresses that reach further than the link, usable ones only; those that are not deprecated first.
     pub addresses: Vec<Network>,
 }
@@ -97,9 +99,11 @@ fn link(reply: Reply<'_>) -> Option<Link> {
     let has = |flag: libc::c_int| flags & flag as u32 != 0;
     let mut name = None;
     let mut state = OPERSTATE_UNKNOWN;
+    let mut mtu = 0;
     for (kind, value) in reply.attributes(LINK_FIXED) {
         match kind {
             IFLA_IFNAME => name = Some(String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()),
+            IFLA_MTU => mtu = number(value, 0)?,
             IFLA_OPERSTATE => state = *value.first()?,
             _ => {}
         }
@@ -111,6 +115,7 @@ fn link(reply: Reply<'_>) -> Option<Link> {
         up: has(libc::IFF_UP),
         // Drivers that know no state (ppp, some modems) say "unknown".
         carrier: has(libc::IFF_LOWER_UP) && matches!(state, OPERSTATE_UP | OPERSTATE_UNKNOWN),
+        mtu,
         addresses: Vec::new(),
     })
 }

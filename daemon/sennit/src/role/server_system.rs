@@ -125,6 +125,7 @@ impl ServerSystem {
                 Ok(())
             };
         }
+        let own = config.listen.iter().map(SocketAddr::port).collect();
         let table = ServerFirewall {
             tunnel: config.common.interface.clone(),
             networks: config.address.clone(),
@@ -133,8 +134,8 @@ impl ServerSystem {
             ipv6: config.ipv6,
             guests,
             automatic: config.forward == Forwarding::Auto,
-            kept: port::waiting(),
-            own: config.listen.iter().map(SocketAddr::port).collect(),
+            kept: kept(&own),
+            own,
         };
         self.firewall.restore()?;
         self.firewall.set_server(&table)?;
@@ -171,7 +172,7 @@ impl ServerSystem {
             Err(error) => warn!("{error} (hint: {})", error.hint()),
         }
         let Some(table) = &mut self.table else { return };
-        let kept = port::waiting();
+        let kept = kept(&table.own);
         if table.kept != kept {
             table.kept = kept;
             if let Err(error) = self.firewall.set_server(table) {
@@ -179,6 +180,13 @@ impl ServerSystem {
             }
         }
     }
+}
+
+/// Ports at which programs of this machine wait, but for the tunnel's own.
+fn kept(own: &BTreeSet<u16>) -> BTreeSet<(Protocol, u16)> {
+    let mut ports = port::waiting();
+    ports.retain(|(protocol, port)| *protocol != Protocol::Udp || !own.contains(port));
+    ports
 }
 
 /// Whether somebody's own forward takes this port away.

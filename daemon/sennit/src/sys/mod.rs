@@ -1,5 +1,6 @@
 //! System calls that no crate wraps safely: TUN requests, batches of datagrams, offload settings. All `unsafe` is here.
 
+pub(crate) mod clock;
 pub(crate) mod datagrams;
 pub(crate) mod ethtool;
 pub(crate) mod interface;
