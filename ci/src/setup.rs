@@ -49,6 +49,13 @@ const NEEDS: &[Need] = &[
     need("util-linux", "nsenter", "network tests: namespaces"),
     need("nftables", "nft", "network tests: the daemon's firewall"),
     need("conntrack", "conntrack", "network tests: a server that forgets"),
+    need(
+        "miniupnpd-nftables",
+        "miniupnpd",
+        "network tests: UPnP, the router's side",
+    ),
+    need("miniupnpc", "upnpc", "network tests: UPnP, a host's side"),
+    need("natpmpc", "natpmpc", "network tests: NAT-PMP, a host's side"),
     need("ethtool", "ethtool", "network tests: offload settings"),
     need("iputils-ping", "ping", "network tests: echo requests"),
     need("procps", "sysctl", "network tests: kernel settings"),
