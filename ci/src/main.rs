@@ -2,6 +2,7 @@
 
 mod bench;
 mod builder;
+mod cloud;
 mod compare;
 mod daemon;
 mod demo;
@@ -36,6 +37,8 @@ struct Arguments {
 enum Command {
     /// Make sources/miniature: a small copy of OpenWrt's download site, of Debian's packages
     Miniature(miniature::Arguments),
+    /// Make target/cloud: Debian as clouds rent it out, for the tests of a new server
+    Cloud(cloud::Arguments),
     /// List what this machine lacks, and install it (as root or with passwordless sudo)
     Setup(setup::Arguments),
     /// Build the Raspberry Pi image from the miniature, boot it, and show `sennit` running in it
@@ -65,6 +68,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Miniature(arguments) => miniature::run(&arguments),
+        Command::Cloud(arguments) => cloud::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),

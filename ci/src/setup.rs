@@ -64,6 +64,17 @@ const NEEDS: &[Need] = &[
         "/usr/share/doc/busybox-static",
         "tests of the router's scripts",
     ),
+    need("debootstrap", "debootstrap", "tests of a new server: its disk"),
+    need(
+        "dpkg-dev",
+        "dpkg-scanpackages",
+        "tests of a new server: its mirror",
+    ),
+    need(
+        "qemu-utils",
+        "qemu-img",
+        "tests of a new server: copies of its disk",
+    ),
     need("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd", "UEFI of PC boot tests"),
 ];
 

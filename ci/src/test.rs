@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::host::{project, say, step};
-use crate::{Failure, Result, builder, miniature, setup, workflow};
+use crate::{Failure, Result, builder, cloud, miniature, setup, workflow};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -39,6 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         workflow::run(&workflow::Arguments {})?;
         say("==> making the miniature of OpenWrt's site from Debian's packages");
         miniature::run(&miniature::Arguments::default())?;
+        cloud::run_if_possible()?;
         builder::compile()?;
         step(
             "images of all devices",

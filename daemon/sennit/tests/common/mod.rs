@@ -277,6 +277,13 @@ impl Home {
     }
 }
 
+/// Runs a program of this machine; it must succeed. Returns what it wrote.
+pub fn run_here(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Asks again until the answer is yes; a condition of another process can only be polled.
 pub fn wait(what: &str, mut answer: impl FnMut() -> bool) {
     let start = Instant::now();
