@@ -97,12 +97,16 @@ pub(super) fn run(join: &Join) -> Result<()> {
         beside: join.beside.as_deref(),
     };
     let starts_itself = join::keep(&files, &kept)?;
-    talk(&format!(
-        "joined {} as {}, with the inner addresses {}",
-        joined.address,
-        joined.name,
-        joined.addresses.join(" and ")
-    ));
+    if joined.addresses.is_empty() {
+        talk(&format!("joined {}", joined.address));
+    } else {
+        talk(&format!(
+            "joined {} as {}, with the inner addresses {}",
+            joined.address,
+            joined.name,
+            joined.addresses.join(" and ")
+        ));
+    }
     let connected = connect(&join.daemon, starts_itself)?;
     if join.json {
         let value = json!({
@@ -316,19 +320,28 @@ fn by_first_contact(
         }
     };
     let server = code.first_contact_key().public();
-    let ((name, addresses), address) = speak(key, &server, asking, hear)?;
-    let server = pinned.ok_or_else(|| {
-        Error::environment(
+    let spoken = speak(key, &server, asking, hear);
+    match (spoken, pinned, first) {
+        (Ok(((name, addresses), address)), Some(server), _) => Ok(Joined {
+            name,
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            server,
+            address,
+        }),
+        (Ok(_), None, _) => Err(Error::environment(
             "the server did not tell its key",
             "its sennit is of another version: update both",
-        )
-    })?;
-    Ok(Joined {
-        name,
-        addresses: addresses.iter().map(ToString::to_string).collect(),
-        server,
-        address,
-    })
+        )),
+        // Its key is kept, and with that it answers from now on. Only its last word was lost, as on a bad link; asking
+        // for it again would be in vain, because the code has done its work.
+        (Err(_), Some(server), Some(address)) => Ok(Joined {
+            name: String::new(),
+            addresses: Vec::new(),
+            server,
+            address,
+        }),
+        (Err(error), _, _) => Err(error),
+    }
 }
 
 fn host_name() -> Option<String> {

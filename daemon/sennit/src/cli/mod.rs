@@ -3,6 +3,7 @@
 mod check;
 mod check_server;
 mod clients;
+mod cloud_init;
 mod down;
 mod invite;
 mod join;
@@ -127,6 +128,8 @@ enum Command {
     },
     /// On a client: its servers and how far they are; which one to use.
     Servers(servers::Servers),
+    /// Print user-data that makes a server of an empty cloud machine at its first boot.
+    CloudInit(cloud_init::CloudInit),
     /// Join a server by the code that it gave out.
     Join(join::Join),
     /// On a server: make a code by which one client joins.
@@ -244,6 +247,7 @@ fn dispatch(command: Command) -> Result<Exit> {
         } => settings::wan(&daemon, name, priority)?,
         Command::Log { follow, json, daemon } => log::run(&daemon, follow, json)?,
         Command::Servers(servers) => servers::run(&servers)?,
+        Command::CloudInit(arguments) => cloud_init::run(&arguments)?,
         Command::Join(join) => join::run(&join)?,
         Command::Invite(invite) => invite::run(invite)?,
         Command::Clients { command } => clients::run(command)?,
