@@ -14,6 +14,9 @@ pub(crate) struct Arguments {
     /// Folder of locked inputs, as `builder lock --export` writes it
     #[arg(long, value_name = "DIR")]
     inputs: Option<Utf8PathBuf>,
+    /// Folder that `ci daemon` wrote, which has what new servers download
+    #[arg(long, value_name = "DIR")]
+    servers: Option<Utf8PathBuf>,
     /// New folder for the release
     #[arg(long, value_name = "DIR", default_value = "dist/release")]
     to: Utf8PathBuf,
@@ -49,6 +52,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             let name = file.file_name().unwrap_or_default().to_owned();
             copy(&file, &to.join(&name))?;
             names.push(name);
+        }
+    }
+    if let Some(servers) = &arguments.servers {
+        for file in folder(servers)? {
+            let name = file.file_name().unwrap_or_default().to_owned();
+            if name.starts_with(daemon::SERVER) {
+                copy(&file, &to.join(&name))?;
+                names.push(name);
+            }
         }
     }
     names.sort();
@@ -110,9 +122,19 @@ mod tests {
                 std::fs::write(folder.join(name), device).expect("written");
             }
         }
+        let daemon = root.join("daemon");
+        std::fs::create_dir_all(&daemon).expect("made");
+        for name in [
+            "sennit-server-x86_64-unknown-linux-musl",
+            "sennit-x86_64-unknown-linux-musl",
+            "SHA256SUMS",
+        ] {
+            std::fs::write(daemon.join(name), name).expect("written");
+        }
         let arguments = Arguments {
             from: root.join("images"),
             inputs: None,
+            servers: Some(root.join("daemon")),
             to: root.join("release"),
         };
         run(&arguments).expect("gathered");
@@ -130,6 +152,7 @@ mod tests {
                 "rpi4-provenance.json",
                 "sennit-0.1.0-pc-a.img.gz",
                 "sennit-0.1.0-rpi4-a.img.gz",
+                "sennit-server-x86_64-unknown-linux-musl",
             ]
         );
         assert!(run(&arguments).is_err(), "a release folder is written once");

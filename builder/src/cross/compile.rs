@@ -48,6 +48,9 @@ const KEPT_VARIABLES: &[&str] = &[
     "NO_PROXY",
 ];
 
+/// What a release's daemon knows of itself: where new servers get theirs. Part of [`Toolchain::inputs`].
+pub(super) const RELEASE_VARIABLES: [&str; 2] = ["SENNIT_RELEASE_AMD64", "SENNIT_RELEASE_ARM64"];
+
 impl Toolchain {
     /// Compiles the daemon for this target and returns the path of the stripped, static binary.
     /// Blocks for as long as cargo takes; cargo itself sees to it that two at once do not meet.
@@ -200,6 +203,7 @@ pub(super) fn flags(library: &Library) -> Vec<&'static str> {
 fn clean_command(program: &Utf8Path) -> Command {
     let kept = KEPT_VARIABLES
         .iter()
+        .chain(&RELEASE_VARIABLES)
         .filter_map(|&name| Some((OsString::from(name), env::var_os(name)?)));
     let mut command = Command::new(program);
     command.env_clear().envs(kept).env("LC_ALL", "C").env("TZ", "UTC");

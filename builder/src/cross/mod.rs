@@ -93,6 +93,11 @@ impl Toolchain {
             Library::Source { zig, .. } => zig.version.clone(),
         };
         let flags = compile::flags(&self.library).join(" ");
+        let release = compile::RELEASE_VARIABLES
+            .iter()
+            .filter_map(|name| std::env::var(name).ok())
+            .collect::<Vec<_>>()
+            .join(" ");
         [
             ("compiler", self.compiler.version.clone()),
             ("standard_library", std),
@@ -101,8 +106,10 @@ impl Toolchain {
             ("flags", flags),
             ("profile", compile::PROFILE.to_owned()),
             ("target", self.target.clone()),
+            ("release", release),
         ]
         .into_iter()
+        .filter(|(_, value)| !value.is_empty())
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
     }
