@@ -132,6 +132,12 @@ fn a_code_that_was_used_has_expired_or_was_taken_back_admits_nobody() {
         said(&output)
     );
 
+    let nameless = invite(&bond, &[]);
+    let all = bond.server_home.sennit(&["clients", "revoke", "--invitations"]);
+    assert!(said(&all).starts_with("1 invitations"), "{}", said(&all));
+    let output = join(&bond, &other_client(), &[&nameless, "--wait", "3s"]);
+    assert_eq!(output.status.code(), Some(2));
+
     let status = bond.server_home.status();
     assert_eq!(status["clients"].as_array().unwrap().len(), 1, "{status:#}");
 }

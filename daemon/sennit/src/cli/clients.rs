@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::invite::administer;
+use super::invite::{administer, lasting};
 use super::printer::{say, show};
 use super::table::aligned;
 use super::{Daemon, not_understood};
@@ -71,7 +71,11 @@ pub(super) enum Clients {
     /// Lock a client out at once, or take an invitation back.
     Revoke {
         /// Its name, or that of the invitation.
-        name: String,
+        #[arg(required_unless_present = "invitations")]
+        name: Option<String>,
+        /// All open invitations: no code that was given out counts any more.
+        #[arg(long, conflicts_with = "name")]
+        invitations: bool,
         #[command(flatten)]
         how: How,
     },
@@ -176,14 +180,18 @@ pub(super) fn run(command: Clients) -> Result<()> {
             };
             changed(&how, Action::Allow { name, add, remove })
         }
-        Clients::Revoke { name, how } => {
-            let gone = administer(&how.daemon, Action::Revoke { name: name.clone() })?;
-            if how.json {
-                show(&gone.to_string());
-            } else if gone["invite"].is_string() {
-                say(&format!("the invitation of {name} counts no more"));
-            } else {
-                say(&format!("{name} is locked out"));
+        Clients::Revoke { name, how, .. } => {
+            let action = name
+                .clone()
+                .map_or(Action::RevokeInvitations {}, |name| Action::Revoke { name });
+            let gone = administer(&how.daemon, action)?;
+            match name {
+                _ if how.json => show(&gone.to_string()),
+                None => say(&format!("{} invitations count no more", gone["invites"])),
+                Some(name) if gone["invite"].is_string() => {
+                    say(&format!("the invitation of {name} counts no more"));
+                }
+                Some(name) => say(&format!("{name} is locked out")),
             }
             Ok(())
         }
@@ -234,7 +242,7 @@ fn list(listed: &Value, status: Option<&Value>) -> Result<String> {
         rows.push(vec![
             invite["name"].as_str().unwrap_or("(any name)").to_owned(),
             String::new(),
-            format!("invited, {} minutes left", left.div_ceil(60)),
+            format!("invited, for {} more", lasting(left)),
             "a join code".to_owned(),
         ]);
     }

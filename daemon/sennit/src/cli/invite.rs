@@ -110,7 +110,7 @@ fn picture(code: &str) -> Result<String> {
         .build())
 }
 
-fn lasting(seconds: u64) -> String {
+pub(super) fn lasting(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} seconds"),
         120..7200 => format!("{} minutes", seconds / 60),

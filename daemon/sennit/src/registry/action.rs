@@ -62,6 +62,8 @@ pub enum Action {
         /// The client's name, or that of an invitation.
         name: String,
     },
+    /// Take all open invitations back.
+    RevokeInvitations {},
     /// Everything, for a backup.
     Export {},
 }
@@ -120,6 +122,18 @@ impl Action {
                 edit(&mut client.allow, add, &remove);
             })),
             Self::Revoke { name } => revoke(registry, config, &name, now),
+            Self::RevokeInvitations {} => {
+                let open = registry
+                    .invites()?
+                    .into_iter()
+                    .filter(|invite| invite.is_open(now));
+                let mut count = 0;
+                for invite in open {
+                    registry.remove_invite(&invite.public_key)?;
+                    count += 1;
+                }
+                Ok(json!({ "invites": count }))
+            }
             Self::Export {} => registry.export(),
         }
     }
