@@ -221,6 +221,15 @@ fn from_an_empty_machine_to_a_bond() {
     eprintln!("from a power cut to a bond: {:?}", machine.uptime());
     a_port_reaches_through(&internet, &router);
 
+    // Another program than the one that was meant is not started.
+    let (_, script) = user_data.split_once("      #!/bin/sh\n").unwrap();
+    let (script, _) = script.split_once("runcmd:").unwrap();
+    let wrong = script.replace(sum, &"0".repeat(64));
+    machine.run(&format!("cat > /root/wrong << 'END'\n{wrong}\nEND"));
+    let (exit, said) = machine.try_run("sh /root/wrong");
+    assert!(exit == 1 && said.contains("SHA-256"), "{exit} {said}");
+    machine.run("! test -e /usr/local/bin/sennit.new");
+
     // The same by hand, on the machine as it was before.
     machine.run("sennit server uninstall --purge");
     machine.run("! systemctl is-enabled sennit-server && ! test -e /etc/sennit && ! ip link show sennit0");

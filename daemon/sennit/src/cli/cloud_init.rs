@@ -64,6 +64,18 @@ struct Binary {
     sha256: Sha256,
 }
 
+impl Binary {
+    /// Of an address and a SHA-256 with a space between them.
+    fn parse(machine: &'static str, said: &str) -> Option<Self> {
+        let (url, sha256) = said.split_once(' ')?;
+        Some(Self {
+            machine,
+            url: parse_url(url).ok()?,
+            sha256: sha256.parse().ok()?,
+        })
+    }
+}
+
 /// 64 hex digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Sha256(String);
@@ -105,19 +117,14 @@ fn parse_url(text: &str) -> Result<String, String> {
 
 /// The programs of this release, which `ci daemon` tells the compiler: each an address and a SHA-256.
 fn released() -> Result<Vec<Binary>> {
-    let known = [
+    let said = [
         ("x86_64", option_env!("SENNIT_RELEASE_AMD64")),
         ("aarch64", option_env!("SENNIT_RELEASE_ARM64")),
     ];
-    let binaries = known.into_iter().filter_map(|(machine, said)| {
-        let (url, sha256) = said?.split_once(' ')?;
-        Some(Binary {
-            machine,
-            url: parse_url(url).ok()?,
-            sha256: sha256.parse().ok()?,
-        })
-    });
-    let binaries: Vec<Binary> = binaries.collect();
+    let binaries: Vec<Binary> = said
+        .into_iter()
+        .filter_map(|(machine, said)| Binary::parse(machine, said?))
+        .collect();
     if binaries.is_empty() {
         return Err(Error::user(
             "this sennit was built outside a release: it does not know where a new machine gets its own",
@@ -273,6 +280,18 @@ mod tests {
         let (_, text) = text(&["*"]);
         assert!(text.contains("        *) url='https://example.net/*/sennit'"));
         assert!(!text.contains("no program for"));
+    }
+
+    #[test]
+    fn a_release_says_where_and_what() {
+        let said = format!("https://example.net/sennit {SHA256}");
+        let binary = Binary::parse("x86_64", &said).unwrap();
+        assert_eq!(
+            (binary.url.as_str(), binary.sha256.0.as_str()),
+            ("https://example.net/sennit", SHA256)
+        );
+        assert!(Binary::parse("x86_64", "https://example.net/sennit").is_none());
+        assert!(Binary::parse("x86_64", "").is_none());
     }
 
     #[test]

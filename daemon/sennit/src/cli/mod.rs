@@ -277,4 +277,39 @@ mod tests {
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
     }
+
+    /// Words of a line as a shell takes them, quotes included.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for character in line.chars() {
+            match character {
+                '"' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                _ => words.last_mut().unwrap().push(character),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    #[test]
+    fn every_command_of_the_server_guide_is_one() {
+        let guide = include_str!("../../../../docs/server.md").replace('\n', " ");
+        let mut commands: Vec<&str> = guide
+            .split('`')
+            .filter(|part| part.starts_with("sennit "))
+            .collect();
+        commands.sort_unstable();
+        commands.dedup();
+        assert!(commands.len() > 20, "{commands:?}");
+        for command in commands {
+            let Err(error) = Arguments::try_parse_from(words(command)) else {
+                continue;
+            };
+            // The text may name a command without what it takes.
+            let named = error.kind() == clap::error::ErrorKind::MissingRequiredArgument;
+            assert!(named, "docs/server.md: `{command}`: {error}");
+        }
+    }
 }
