@@ -123,6 +123,8 @@ pub struct Server {
     turn: ClientId,
     /// Whose delivery was fetched last.
     delivered_by: ClientId,
+    /// It leaves.
+    closing: bool,
     load: u8,
 }
 
@@ -144,6 +146,7 @@ impl Server {
             turn: ClientId(0),
             load: 0,
             delivered_by: ClientId(0),
+            closing: false,
             config,
         }
     }
@@ -253,6 +256,7 @@ impl Server {
 
     /// Tells all clients that this server leaves, and why. Nothing but that is sent any more.
     pub fn close(&mut self, reason: CloseReason) {
+        self.closing = true;
         for session in self.sessions() {
             session.close(reason);
         }
@@ -467,6 +471,10 @@ impl Server {
     }
 
     fn handle_initiation(&mut self, now: Instant, network: NetworkPath, datagram: &[u8]) {
+        if self.closing {
+            // It is for the one who comes after us.
+            return;
+        }
         let Some(fingerprint) = handshake::fingerprint(datagram) else {
             return;
         };

@@ -97,11 +97,11 @@ impl Limit {
 
 /// Bytes of the headers of the segments that begin in a piece.
 fn headers(segment: &SegmentHeader, payload: usize) -> usize {
-    let size = usize::from(segment.segment_size.max(1));
-    let position = segment.position as usize;
-    let begun = (position + payload).div_ceil(size) - position.div_ceil(size);
+    // Of 32 bits: small processors divide these much faster.
+    let size = u32::from(segment.segment_size.max(1));
+    let begun = (segment.position + payload as u32).div_ceil(size) - segment.position.div_ceil(size);
     // An acknowledgement is nothing but its header.
-    segment.header.len() * if payload == 0 { 1 } else { begun }
+    segment.header.len() * if payload == 0 { 1 } else { begun as usize }
 }
 
 impl Session {

@@ -52,29 +52,29 @@ pub(crate) fn server_address() -> SocketAddr {
     SocketAddr::from(([203, 0, 113, 5], 7300))
 }
 
+fn server(now: Instant, seed: u8, client: &PrivateKey) -> Server {
+    let config = ServerConfig {
+        private_key: PrivateKey::from_bytes(&[2; 32]),
+        gateways: vec![IpAddr::from([10, 73, 0, 1])],
+        aes_is_fast: true,
+        encryption: Encryption::On,
+    };
+    let mut server = Server::new(config, now, [seed; 32]);
+    let entry = ClientEntry {
+        public_key: client.public(),
+        preshared_key: None,
+        addresses: vec![(CLIENT_INNER.into(), 24)],
+    };
+    server.set_client(ClientId(0), entry);
+    server
+}
+
 impl Pair {
     pub(crate) fn new(mode: Mode, links: &[Link]) -> Self {
         let now = Instant::from_millis(1000);
         let client_key = PrivateKey::from_bytes(&[1; 32]);
         let server_key = PrivateKey::from_bytes(&[2; 32]);
-        let mut server = Server::new(
-            ServerConfig {
-                private_key: PrivateKey::from_bytes(&[2; 32]),
-                gateways: vec![IpAddr::from([10, 73, 0, 1])],
-                aes_is_fast: true,
-                encryption: Encryption::On,
-            },
-            now,
-            [3; 32],
-        );
-        server.set_client(
-            ClientId(0),
-            ClientEntry {
-                public_key: client_key.public(),
-                preshared_key: None,
-                addresses: vec![(CLIENT_INNER.into(), 24)],
-            },
-        );
+        let server = server(now, 3, &client_key);
         let mut client = Client::new(
             ClientConfig {
                 private_key: client_key,
@@ -110,6 +110,12 @@ impl Pair {
             count_only: false,
             delivered_bytes: 0,
         }
+    }
+
+    /// Another server process takes the place of the one before.
+    #[allow(dead_code)]
+    pub(crate) fn restart_server(&mut self, seed: u8) {
+        self.server = server(self.now, seed, &PrivateKey::from_bytes(&[1; 32]));
     }
 
     /// Runs until `until`.

@@ -213,7 +213,7 @@ fn list(listed: &Value, status: Option<&Value>) -> Result<String> {
     let invites = listed["invites"].as_array().ok_or_else(not_understood)?;
     let running = status.and_then(|status| status["clients"].as_array());
     let mut rows = vec![
-        ["client", "addresses", "state", "from"]
+        ["client", "addresses", "state", "this month", "from"]
             .map(str::to_owned)
             .to_vec(),
     ];
@@ -233,6 +233,7 @@ fn list(listed: &Value, status: Option<&Value>) -> Result<String> {
             text(&client["name"]),
             texts(&client["addresses"]),
             state.to_owned(),
+            live.map(used).unwrap_or_default(),
             from.to_owned(),
         ]);
     }
@@ -243,6 +244,7 @@ fn list(listed: &Value, status: Option<&Value>) -> Result<String> {
             invite["name"].as_str().unwrap_or("(any name)").to_owned(),
             String::new(),
             format!("invited, for {} more", lasting(left)),
+            String::new(),
             "a join code".to_owned(),
         ]);
     }
@@ -250,6 +252,22 @@ fn list(listed: &Value, status: Option<&Value>) -> Result<String> {
         return Ok("no client has joined; sennit invite makes a join code".to_owned());
     }
     Ok(aligned(&rows))
+}
+
+/// What a running server says of a client's use in this month.
+fn used(live: &Value) -> String {
+    let gigabytes = |value: &Value| value.as_u64().map(|bytes| bytes as f64 / 1e9);
+    let (Some(up), Some(down)) = (gigabytes(&live["used_up"]), gigabytes(&live["used_down"])) else {
+        return String::new();
+    };
+    let mut text = format!("{:.2} GB", up + down);
+    if let Some(quota) = gigabytes(&live["quota"]) {
+        text.push_str(&format!(" of {quota:.0}"));
+    }
+    if live["slowed"] == true {
+        text.push_str(", slowed down");
+    }
+    text
 }
 
 fn details(client: &Value) -> String {
@@ -291,6 +309,19 @@ fn texts(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_used_is_said_with_the_quota() {
+        let live = serde_json::json!({
+            "used_up": 1_500_000_000u64, "used_down": 9_000_000_000u64, "quota": 10_000_000_000u64, "slowed": true,
+        });
+        assert_eq!(used(&live), "10.50 GB of 10, slowed down");
+        assert_eq!(
+            used(&serde_json::json!({ "used_up": 0, "used_down": 0, "quota": null })),
+            "0.00 GB"
+        );
+        assert_eq!(used(&Value::Null), "");
+    }
 
     #[test]
     fn amounts_are_read_as_people_write_them() {

@@ -134,13 +134,15 @@ Description=Sennit server: several internet links become one
 Wants=network-online.target
 # The rules of others first, so that the server's own find their place among them.
 After=network-online.target nftables.service iptables.service netfilter-persistent.service ufw.service firewalld.service docker.service
+# Never give up: whoever could start it again by hand may be at the other end of the tunnel.
+StartLimitIntervalSec=0
 
 [Service]
 Type=exec
 ExecStart=PROGRAM run server
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
-RestartSec=1
+RestartSec=500ms
 ConfigurationDirectory=sennit
 ConfigurationDirectoryMode=0700
 StateDirectory=sennit
