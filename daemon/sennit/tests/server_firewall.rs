@@ -307,3 +307,40 @@ fn ipv6_of_clients_may_be_routed_to_the_server() {
 fn ipv6_of_clients_may_be_a_part_of_the_uplinks_network() {
     reached_by_its_own_address("ndp", "2001:db8:5::73:", |_| {}, "by neighbour discovery");
 }
+
+#[test]
+fn check_proves_ports_from_outside_through_a_client() {
+    let Some(bond) = Bond::new() else { return };
+    let (_client, _server) = start(&bond, "", "forward = [\"tcp/80:5080\"]");
+    let config = bond.server_home.path("sennit.toml");
+    let check = || {
+        let arguments = ["server", "check", "--config", text(&config)];
+        let output = bond.server.command(common::SENNIT, &arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let found = check();
+    assert!(
+        found.contains("ok       reached from outside by boat\n"),
+        "{found}"
+    );
+    assert!(
+        found.contains("ok       the Internet reaches TCP port 80\n"),
+        "{found}"
+    );
+    assert_eq!(
+        found.matches("ok       the Internet reaches TCP port ").count(),
+        2,
+        "{found}"
+    );
+    // A cloud that lets in nothing but the tunnel.
+    bond.internet.nft(
+        "add table ip cloud; add chain ip cloud group { type filter hook forward priority 0; }; \
+         add rule ip cloud group ip daddr 203.0.113.5 meta l4proto tcp drop",
+    );
+    let found = check();
+    assert!(
+        found.contains("problem  what a client sent to the forwarded TCP port 80 by a WAN did not arrive\n"),
+        "{found}"
+    );
+    assert!(!bond.server.run("nft list ruleset").contains("sennit_check"));
+}

@@ -74,7 +74,7 @@ pub(super) fn run(daemon: &Daemon, role: Option<Role>) -> Result<Exit> {
     privileges(&mut findings);
     match role {
         Role::Client => client(&mut findings, daemon.file(), status.as_ref())?,
-        Role::Server => check_server::server(&mut findings, daemon.file(), status.as_ref()),
+        Role::Server => check_server::server(&mut findings, daemon, status.as_ref()),
     }
     match &status {
         Some(status) => connection(&mut findings, status),

@@ -1,12 +1,12 @@
 //! What keeps this machine from working as a server: the server's part of `sennit check`, and `sennit server check`.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use super::check::{Findings, key};
+use super::{Daemon, knock};
 use crate::config::{self, Forwarding, ServerConfig};
 use crate::host::{self, PublicAddresses};
 use crate::netlink::{Inventory, Netlink};
@@ -18,8 +18,8 @@ use crate::system::special;
 /// The smallest link that carries IPv6, bytes.
 const LEAST_MTU: u32 = 1280;
 
-pub(super) fn server(findings: &mut Findings, file: Option<&Path>, status: Option<&Value>) {
-    let config = findings.take(config::read::<ServerConfig>(file), |_| {
+pub(super) fn server(findings: &mut Findings, daemon: &Daemon, status: Option<&Value>) {
+    let config = findings.take(config::read::<ServerConfig>(daemon.file()), |_| {
         "the configuration is right".to_owned()
     });
     let Some(config) = config else { return };
@@ -38,6 +38,7 @@ pub(super) fn server(findings: &mut Findings, file: Option<&Path>, status: Optio
     }
     if status.is_some() {
         forwarding(findings, &config);
+        from_outside(findings, &config, daemon, status);
     }
     time(findings);
 }
@@ -194,6 +195,41 @@ fn forwarding(findings: &mut Findings, config: &ServerConfig) {
             "the firewall table inet sennit is missing: something has flushed it",
             "it comes back within a minute; at once: systemctl reload sennit-server",
         ),
+    }
+}
+
+/// Sent by a client, counted here: what the cloud's own firewall lets through.
+fn from_outside(findings: &mut Findings, config: &ServerConfig, daemon: &Daemon, status: Option<&Value>) {
+    let clients = status.and_then(|status| status["clients"].as_array());
+    let only = clients.is_some_and(|clients| clients.len() == 1);
+    let automatic = if only && config.nat && config.forward == Forwarding::Auto {
+        knock::automatic().ok().flatten()
+    } else {
+        None
+    };
+    let mut ports = knock::forwarded(config);
+    ports.extend(automatic);
+    let reached = daemon
+        .call()
+        .and_then(|mut caller| knock::reached(&config.common.interface, &ports, &mut caller));
+    let reached = match reached {
+        Ok(reached) => reached,
+        Err(error) => return findings.bad(&error.to_string(), error.hint()),
+    };
+    for (port, reached) in reached {
+        if reached {
+            findings.good(&format!("the Internet reaches TCP port {port}"));
+        } else if Some(port) == automatic {
+            findings.note(&format!(
+                "what a client sent to TCP port {port} by a WAN did not arrive: for the ports that lead to the client to \
+                 be of use, let them in at the cloud's own firewall (security group)"
+            ));
+        } else {
+            findings.bad(
+                &format!("what a client sent to the forwarded TCP port {port} by a WAN did not arrive"),
+                "let it in at the cloud's own firewall (security group)",
+            );
+        }
     }
 }
 

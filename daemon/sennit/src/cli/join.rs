@@ -315,9 +315,9 @@ fn by_first_contact(
         Heard::Message(ToClient::Registered { name, addresses }) => Ok(Reply::Done((name, addresses))),
         Heard::Message(ToClient::Refused { why }) => Err(refused(why)),
         Heard::Connected
-        | Heard::Message(ToClient::Limits { .. } | ToClient::Ports { .. } | ToClient::Unknown) => {
-            Ok(Reply::Listen)
-        }
+        | Heard::Message(
+            ToClient::Limits { .. } | ToClient::Ports { .. } | ToClient::Knock { .. } | ToClient::Unknown,
+        ) => Ok(Reply::Listen),
     };
     let server = code.first_contact_key().public();
     let spoken = speak(key, &server, asking, hear);

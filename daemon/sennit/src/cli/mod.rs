@@ -8,6 +8,7 @@ mod down;
 mod invite;
 mod join;
 mod keys;
+mod knock;
 mod lab;
 mod log;
 mod printer;

@@ -48,6 +48,11 @@ pub enum Request {
         /// What.
         action: Action,
     },
+    /// On a server: have a client send something to these TCP ports, by a WAN.
+    Knock {
+        /// Ports of the server.
+        ports: Vec<u16>,
+    },
     /// Stop, undo everything that was set in the system, end.
     Down {},
 }

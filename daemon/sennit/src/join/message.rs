@@ -62,6 +62,11 @@ pub enum ToClient {
         /// But for these, which somebody else has.
         refused: Vec<Forward>,
     },
+    /// Does the Internet reach the server? The client sends something to these TCP ports of it, outside the tunnel.
+    Knock {
+        /// Ports of the server.
+        ports: Vec<u16>,
+    },
     /// A message of a later version.
     #[serde(other)]
     Unknown,

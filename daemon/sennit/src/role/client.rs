@@ -469,6 +469,7 @@ impl Client {
                 });
             }
             ToClient::Ports { refused } => self.port_requests.answered(&refused),
+            ToClient::Knock { ports } => self.wans.knock(&self.uplinks, &self.servers, &ports),
             // Said to those who join.
             ToClient::Registered { .. }
             | ToClient::Refused { .. }
@@ -540,7 +541,7 @@ impl Client {
     async fn answer(&mut self, request: Request) -> Answer {
         match request {
             Request::Reload {} => self.reload().map(|changed| json!({ "changed": changed })),
-            Request::Registry { .. } => Err(Error::user(
+            Request::Registry { .. } | Request::Knock { .. } => Err(Error::user(
                 "this is a client: it has no clients of its own",
                 "run the command on the server",
             )),

@@ -5,6 +5,7 @@ mod client;
 mod client_system;
 mod clients;
 mod dns;
+mod knock;
 mod mappings;
 mod meter;
 mod port_requests;

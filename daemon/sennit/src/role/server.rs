@@ -384,6 +384,7 @@ impl Server {
             Request::Status {} => Ok(self.status().await),
             Request::Reload {} => self.reload().map(|changed| json!({ "changed": changed })),
             Request::Registry { action } => self.administer(action),
+            Request::Knock { ports } => Ok(json!({ "client": self.knock(ports).await })),
             Request::Events { .. } => Ok(self.events.kept().cloned().collect()),
             Request::Mode { .. } | Request::Wan { .. } | Request::Servers {} | Request::UseServer { .. } => {
                 Err(Error::user(
@@ -393,6 +394,16 @@ impl Server {
             }
             Request::Down {} => Ok(Value::Null),
         }
+    }
+
+    /// Asks a connected client to send something to these ports; its name, if there is one.
+    async fn knock(&mut self, ports: Vec<u16>) -> Option<String> {
+        let sessions = self.sample().await;
+        let connected = |id: &ClientId| sessions.get(id).is_some_and(|session| session.connected);
+        let (name, id, _) = self.clients.iter().find(|(_, id, _)| connected(id))?;
+        let name = name.to_owned();
+        self.clients.say(id, ToClient::Knock { ports });
+        Some(name)
     }
 
     async fn sample(&mut self) -> BTreeMap<ClientId, SessionStatus> {

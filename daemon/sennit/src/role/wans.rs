@@ -113,6 +113,17 @@ impl Wans {
     }
 
     /// Whether a WAN is out because of what a socket met: that may be over without the kernel telling.
+    /// Sends something to ports of the server by the first WAN that carries data.
+    pub(super) fn knock(&self, uplinks: &[Uplink], servers: &[SocketAddr], ports: &[u16]) {
+        let carries = |uplink: &&Uplink| {
+            let wan = self.used.get(&uplink.device);
+            wan.is_some_and(|wan| wan.obstacle.is_none() && wan.priority() != Off)
+        };
+        if let Some(uplink) = uplinks.iter().find(carries) {
+            super::knock::knock(uplink, servers, ports);
+        }
+    }
+
     pub(super) fn any_refused(&self) -> bool {
         self.used.values().any(|wan| wan.obstacle == Some(REFUSED))
     }

@@ -110,6 +110,11 @@ impl Firewall {
         Ok(true)
     }
 
+    /// Hands a text to `nft`.
+    pub fn run(text: &str) -> Result<()> {
+        run(text).map_err(Error::from)
+    }
+
     /// Removes the table. Without `nft` there is none.
     pub fn remove() -> Result<()> {
         match run(REMOVE) {
