@@ -8,6 +8,7 @@ mod addresses;
 mod model;
 mod usage;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ struct Exported {
     sennit_registry: u32,
     clients: Vec<Client>,
     invites: Vec<Invite>,
+    /// By public key; also of clients that are in the configuration.
+    #[serde(default)]
+    usage: BTreeMap<String, Usage>,
 }
 
 /// Version of [`Exported`].
@@ -229,12 +233,13 @@ impl Registry {
         self.write(|changes| changes.remove(ONCE, purpose))
     }
 
-    /// Clients and invitations as JSON.
+    /// Clients, invitations and what was used, as JSON.
     pub fn export(&self) -> Result<Value> {
         let exported = Exported {
             sennit_registry: EXPORT_VERSION,
             clients: self.clients()?,
             invites: self.invites()?,
+            usage: self.entries(usage::USAGE)?.into_iter().collect(),
         };
         serde_json::to_value(exported).map_err(|error| self.failed(&error))
     }
@@ -270,7 +275,11 @@ impl Registry {
             }
         }
         let (clients, invites) = (self.clients()?, self.invites()?);
+        let usages: Vec<(String, Usage)> = self.entries(usage::USAGE)?;
         self.write(|changes| {
+            for (client, _) in &usages {
+                changes.remove(usage::USAGE, client)?;
+            }
             for client in &clients {
                 changes.remove(CLIENTS, &client.name)?;
             }
@@ -282,6 +291,9 @@ impl Registry {
             }
             for invite in &exported.invites {
                 changes.put(INVITES, &invite.public_key.to_string(), invite)?;
+            }
+            for (client, usage) in &exported.usage {
+                changes.put(usage::USAGE, client, usage)?;
             }
             Ok(())
         })?;
@@ -301,13 +313,19 @@ impl Registry {
 
     /// Every value of a table. One that a damaged disk or a later version left unreadable costs only itself.
     fn list<T: DeserializeOwned>(&self, table: Table) -> Result<Vec<T>> {
-        let read = || -> Result<Vec<T>, Box<dyn std::error::Error>> {
+        let entries = self.entries(table)?;
+        Ok(entries.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// The same with their keys.
+    fn entries<T: DeserializeOwned>(&self, table: Table) -> Result<Vec<(String, T)>> {
+        let read = || -> Result<Vec<(String, T)>, Box<dyn std::error::Error>> {
             let table = self.database.begin_read()?.open_table(table)?;
             let mut found = Vec::new();
             for entry in table.iter()? {
                 let (key, value) = entry?;
                 match serde_json::from_slice(value.value()) {
-                    Ok(value) => found.push(value),
+                    Ok(value) => found.push((key.value().to_owned(), value)),
                     Err(error) => {
                         warn!(file = %self.file.display(), entry = key.value(), %error, "not readable, left out");
                     }

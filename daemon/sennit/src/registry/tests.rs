@@ -116,10 +116,15 @@ fn an_export_makes_the_same_registry_elsewhere() {
     let invite = invitation(Some("boat"));
     registry.invite(&invite).unwrap();
     join(&registry, &invite, &key(), NOW).unwrap();
+    let client = registry.clients().unwrap()[0].public_key;
+    let mut usage = Usage::default();
+    usage.add(Month::of(NOW), Traffic { up: 7, down: 8 });
+    registry.set_usages([(&client, &usage)].into_iter()).unwrap();
     let exported = registry.export().unwrap();
     let other = Registry::open(there.path()).unwrap();
     assert_eq!(other.import(exported.clone()).unwrap(), 1);
     assert_eq!(other.clients().unwrap(), registry.clients().unwrap());
+    assert_eq!(other.usage(&client).unwrap(), usage);
 
     let mut twice = exported;
     let boat = twice["clients"][0].clone();
