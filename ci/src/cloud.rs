@@ -98,6 +98,20 @@ struct Archive {
 }
 
 fn archive() -> Result<Archive> {
+    if let Some(archive) = listed()? {
+        return Ok(archive);
+    }
+    // The package lists of a fresh machine are empty.
+    setup::update_lists();
+    listed()?.ok_or_else(|| {
+        Failure::environment(
+            "this machine uses no archive of Debian's, of which the cloud's disk could be made",
+        )
+    })
+}
+
+/// What apt has lists of.
+fn listed() -> Result<Option<Archive>> {
     let output = Command::new("apt-get")
         .args([
             "indextargets",
@@ -108,7 +122,7 @@ fn archive() -> Result<Archive> {
         .output()
         .map_err(|error| Failure::environment(format!("failed to start apt-get: {error}")))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let found = text
+    Ok(text
         .lines()
         .find_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
             ["Debian", "Debian", "main", suite, mirror] if !suite.contains('-') => Some(Archive {
@@ -116,10 +130,5 @@ fn archive() -> Result<Archive> {
                 suite: suite.to_owned(),
             }),
             _ => None,
-        });
-    found.ok_or_else(|| {
-        Failure::environment(
-            "this machine uses no archive of Debian's, of which the cloud's disk could be made",
-        )
-    })
+        }))
 }

@@ -146,6 +146,16 @@ fn install(packages: &[&str]) -> Result<()> {
     )))
 }
 
+/// Fetches the lists of packages, where this user may; whether that worked.
+pub(crate) fn update_lists() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    quiet(if root {
+        "apt-get update"
+    } else {
+        "sudo -n apt-get update"
+    })
+}
+
 /// Whether sudo asks for no password.
 pub(crate) fn may_become_root() -> bool {
     quiet("sudo -n true")

@@ -10,13 +10,14 @@ mod machine;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
-use common::{Namespace, SENNIT, has};
+use common::{Home, Namespace, SENNIT, has};
 use machine::{Machine, image};
 
 /// What is asked of a person who makes a server; emulated, on a machine that does other things too, it takes longer.
-const LONGEST: Duration = Duration::from_secs(240);
+const LONGEST: Duration = Duration::from_secs(400);
 /// For what takes moments.
 const SOON: Duration = Duration::from_secs(20);
 
@@ -107,6 +108,15 @@ fn join(machine: &Namespace, arguments: &[&str]) {
     assert_eq!(code, Some(0), "{said}");
 }
 
+/// Asks again until the answer is yes, for as long as an emulated machine may take.
+fn wait(what: &str, mut answer: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !answer() {
+        assert!(start.elapsed() < LONGEST, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 fn is_connected(router: &Namespace) -> bool {
     sennit(router, &["status"])
         .1
@@ -131,7 +141,7 @@ fn a_port_reaches_through(internet: &Internet, router: &Namespace) {
         Ok(answer)
     };
     // Right after its start the server looks for ports that are its own.
-    common::wait("the port reaches through", || {
+    wait("the port reaches through", || {
         internet
             .outside
             .enter(|| ask().is_ok_and(|answer| answer == *b"ping"))
@@ -180,7 +190,7 @@ fn from_an_empty_machine_to_a_bond() {
     machine.start();
     let _client = router.sennit(&["run", "client"]);
     // As somebody who tries again and again, from the first moment on.
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while sennit(
         &router,
         &["join", code, "--server", "203.0.113.5", "--wait", "5s"],
@@ -189,7 +199,7 @@ fn from_an_empty_machine_to_a_bond() {
     {
         assert!(start.elapsed() < LONGEST, "{}", machine.console());
     }
-    common::wait("the router is connected over both WANs", || is_connected(&router));
+    wait("the router is connected over both WANs", || is_connected(&router));
     let took = machine.uptime();
     eprintln!("from power on to a bond: {took:?}");
     a_port_reaches_through(&internet, &router);
@@ -206,7 +216,7 @@ fn from_an_empty_machine_to_a_bond() {
     router.run("ping -c 3 -i 0.2 -W 5 10.73.0.1");
 
     machine.reboot();
-    common::wait("the router is connected after the reboot", || {
+    wait("the router is connected after the reboot", || {
         is_connected(&router)
     });
     eprintln!("from reboot to a bond: {:?}", machine.uptime());
@@ -215,7 +225,7 @@ fn from_an_empty_machine_to_a_bond() {
     machine.cut_power();
     machine.start();
     machine.wait_shell();
-    common::wait("the router is connected after the power cut", || {
+    wait("the router is connected after the power cut", || {
         is_connected(&router)
     });
     eprintln!("from a power cut to a bond: {:?}", machine.uptime());
@@ -237,7 +247,7 @@ fn from_an_empty_machine_to_a_bond() {
     let line = said.lines().find_map(|line| line.strip_prefix("sennit join "));
     let code = line.unwrap_or_else(|| panic!("no code in {said}"));
     join(&router, &[code]);
-    common::wait("the router is connected to the new server", || {
+    wait("the router is connected to the new server", || {
         is_connected(&router)
     });
     a_port_reaches_through(&internet, &router);
@@ -258,4 +268,40 @@ fn from_an_empty_machine_to_a_bond() {
         .output()
         .unwrap();
     assert!(!ping.status.success(), "a revoked client is answered");
+}
+
+#[test]
+fn user_data_has_the_public_half_of_the_configured_key_and_no_more() {
+    let home = Home::new();
+    let public = home.key();
+    home.configure(&format!("private_key_file = {:?}\n", home.path("key")));
+    let sum = "0".repeat(64);
+    let output = home.sennit(&[
+        "cloud-init",
+        "--binary-url",
+        "https://example.net/sennit",
+        "--sha256",
+        &sum,
+        "--json",
+    ]);
+    let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let private = std::fs::read_to_string(home.path("key")).unwrap();
+    let user_data = made["user_data"].as_str().unwrap();
+    assert_eq!(made["public_key"], public);
+    assert!(user_data.contains(&public) && !user_data.contains(private.trim()));
+    let kept = home.path("state/cloud-init.code");
+    assert_eq!(std::fs::read_to_string(&kept).unwrap().trim(), made["code"]);
+    assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn outside_a_release_the_program_has_to_be_named() {
+    let home = Home::new();
+    home.configure("");
+    let output = home.sennit(&["cloud-init"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("--binary-url URL --sha256 HEX"), "{said}");
+    let output = home.sennit(&["cloud-init", "--binary-url", "https://example.net/sennit"]);
+    assert_eq!(output.status.code(), Some(1));
 }

@@ -11,10 +11,11 @@ use std::str::FromStr;
 use serde_json::json;
 
 use super::invite::parse_time;
+use super::join::{Own, own};
 use super::printer::{say, show};
-use crate::config::{Common, DEFAULT_KEY_PATH, DEFAULT_PORT};
+use crate::config::DEFAULT_PORT;
 use crate::join::Code;
-use crate::key::{PrivateKey, PublicKey};
+use crate::key::PublicKey;
 use crate::system::write_with_mode;
 use crate::{Error, Result, registry};
 
@@ -41,10 +42,10 @@ pub(super) struct CloudInit {
     /// The SHA-256 of that program, in hex digits: anything else is not started.
     #[arg(long, value_name = "HEX", requires = "binary_url")]
     sha256: Option<Sha256>,
-    /// This machine's private key; made if it does not exist. It stays here.
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_KEY_PATH)]
-    key: PathBuf,
-    /// The configuration of this machine, which names the folder of its state.
+    /// This machine's private key, if not that of its configuration; made if it does not exist. It stays here.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The configuration that this machine's daemon is started with.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Write the user-data to a file instead of printing it.
@@ -143,14 +144,7 @@ pub(super) fn run(arguments: &CloudInit) -> Result<()> {
         }],
         _ => released()?,
     };
-    let common = Common::read(arguments.config.as_deref())?;
-    let key = if arguments.key.exists() {
-        PrivateKey::read(&arguments.key)?
-    } else {
-        let key = PrivateKey::generate()?;
-        key.write(&arguments.key, false)?;
-        key
-    };
+    let Own { key, common, .. } = own(arguments.config.as_deref(), arguments.key.as_deref())?;
     let code = Code::new(registry::now() + arguments.expires, None)?;
     let text = user_data(&code, &arguments.name, key.public(), arguments.port, &binaries);
     let kept = common.state_dir.join(KEPT);
@@ -240,6 +234,7 @@ runcmd:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::PrivateKey;
 
     const SHA256: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 

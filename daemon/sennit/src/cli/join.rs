@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Daemon;
 use super::printer::{say, show};
-use crate::config::{ClientConfig, DEFAULT_KEY_PATH, Endpoint, InterfaceName, KeySource};
+use crate::config::{ClientConfig, Common, DEFAULT_KEY_PATH, Endpoint, InterfaceName, KeySource};
 use crate::control::{Caller, Request};
 use crate::join::{self, Code, Files, Heard, Kept, Partners, Reply, ToClient, ToServer};
 use crate::key::{PrivateKey, PublicKey};
@@ -78,13 +78,17 @@ pub(super) fn run(join: &Join) -> Result<()> {
         registry::check_name(name)?;
     }
     refuse_server(&join.daemon)?;
-    let (key, files, tunnel) = identity(join)?;
+    let Own { key, file, common } = own(join.daemon.file(), join.key.as_deref())?;
+    let files = Files {
+        config: join.daemon.file().map(Path::to_owned),
+        key: file,
+    };
     let asked = endpoints(&code, join.server.as_ref())?;
     let names: Vec<String> = asked.iter().map(ToString::to_string).collect();
     talk(&format!("asking {} …", names.join(" and ")));
     let asking = Asking {
         asked: &asked,
-        tunnel: &tunnel,
+        tunnel: &common.interface,
         patience: Duration::from_secs(join.wait),
     };
     let joined = match &code.server {
@@ -162,21 +166,30 @@ fn refuse_server(daemon: &Daemon) -> Result<()> {
     Ok(())
 }
 
-/// This machine's key, its files, and the tunnel's interface.
-fn identity(join: &Join) -> Result<(PrivateKey, Files, InterfaceName)> {
-    let config = join.daemon.file().map(Path::to_owned);
-    let path = config.clone().unwrap_or_else(join::default_config);
+/// Who this machine is as a client.
+pub(super) struct Own {
+    /// What proves it.
+    pub(super) key: PrivateKey,
+    /// Where that lies.
+    pub(super) file: PathBuf,
+    /// What its configuration says besides.
+    pub(super) common: Common,
+}
+
+/// With the files that the user named, else those that the daemon uses; a key that does not exist is made.
+pub(super) fn own(config: Option<&Path>, key: Option<&Path>) -> Result<Own> {
+    let path = config.map_or_else(join::default_config, Path::to_owned);
     let present = path
         .exists()
         .then(|| config::read::<ClientConfig>(Some(&path)))
         .transpose()?;
     // A configuration that names a key has the one that counts.
-    let source = match (&join.key, &present) {
-        (Some(file), _) => KeySource::File(file.clone()),
+    let source = match (key, &present) {
+        (Some(file), _) => KeySource::File(file.to_owned()),
         (None, Some(config)) => config.key.clone(),
         (None, None) => KeySource::File(DEFAULT_KEY_PATH.into()),
     };
-    let tunnel = present.map(|config| config.common.interface).unwrap_or_default();
+    let common = present.map(|config| config.common).unwrap_or_default();
     let (key, file) = match source {
         KeySource::Inline(key) => (key, DEFAULT_KEY_PATH.into()),
         KeySource::File(file) if file.exists() => (PrivateKey::read(&file)?, file),
@@ -186,7 +199,7 @@ fn identity(join: &Join) -> Result<(PrivateKey, Files, InterfaceName)> {
             (key, file)
         }
     };
-    Ok((key, Files { config, key: file }, tunnel))
+    Ok(Own { key, file, common })
 }
 
 fn endpoints(code: &Code, said: Option<&Endpoint>) -> Result<Vec<Endpoint>> {

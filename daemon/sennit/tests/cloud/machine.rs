@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::common::{Namespace, text};
 
 /// An emulated machine is slow, and slower still where other tests run beside it; this only ends a test that fails.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(400);
 
 /// Where `ci cloud` puts its disk.
 pub(crate) fn image() -> PathBuf {
