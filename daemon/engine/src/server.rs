@@ -30,8 +30,9 @@ use crate::wire::{self, DataHeader, Kind};
 const PENDING_SESSIONS: usize = 4;
 /// How long a session waits for its first data.
 const PENDING_FOR: Duration = Duration::from_secs(15);
-/// Answers that are kept for the same initiation's other copies.
-const REMEMBERED_ANSWERS: usize = 32;
+/// Answers that are kept for the same initiation's other copies: after a restart all clients come at once, and each repeats its
+/// initiation over every WAN.
+const REMEMBERED_ANSWERS: usize = 256;
 /// Answers that wait to be sent; more are dropped.
 const OUTBOX: usize = 256;
 

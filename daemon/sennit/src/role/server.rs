@@ -91,8 +91,9 @@ pub(super) async fn run(
     let (end, answer) = server
         .until_end(&mut signals, &mut data.notices, &mut control, apply_log_level)
         .await?;
-    server.measure().await?;
-    server.meter.save(server.clients.registry())?;
+    if let Err(error) = server.settle_accounts().await {
+        error!("{error} (hint: {})", error.hint());
+    }
     let reason = end.reason();
     data.handle.engine(move |engine, _| engine.close(reason));
     data.stop();
@@ -220,6 +221,12 @@ impl Server {
         );
         self.clients.say(client, ToClient::Ports { refused });
         Ok(())
+    }
+
+    /// Keeps all that was counted until now.
+    async fn settle_accounts(&mut self) -> Result<()> {
+        self.measure().await?;
+        self.meter.save(self.clients.registry())
     }
 
     /// Counts what clients used, and makes their limits what they should be.
