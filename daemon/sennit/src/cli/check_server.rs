@@ -6,11 +6,13 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::check::{Findings, key};
+use super::invite::administer;
 use super::{Daemon, knock};
 use crate::config::{self, Forwarding, ServerConfig};
 use crate::host::{self, PublicAddresses};
 use crate::netlink::{Inventory, Netlink};
 use crate::port;
+use crate::registry::Action;
 use crate::sys::clock;
 use crate::system::filters::{self, Opening};
 use crate::system::special;
@@ -207,7 +209,18 @@ fn from_outside(findings: &mut Findings, config: &ServerConfig, daemon: &Daemon,
     } else {
         None
     };
-    let mut ports = knock::forwarded(config);
+    // Those of the configuration, then those of the registry.
+    let registry = administer(daemon, Action::List {}).unwrap_or_default();
+    let of_registry = registry["clients"].as_array().into_iter().flatten();
+    let of_registry = of_registry
+        .filter_map(|client| client["forwards"].as_array())
+        .flatten()
+        .filter_map(|forward| forward.as_str()?.parse().ok());
+    let written = config
+        .clients
+        .iter()
+        .flat_map(|client| client.forward.iter().copied());
+    let mut ports = knock::tcp_ports(written.chain(of_registry));
     ports.extend(automatic);
     let reached = daemon
         .call()

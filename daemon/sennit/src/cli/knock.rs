@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::config::{InterfaceName, Protocol, ServerConfig};
+use crate::config::{Forward, InterfaceName, Protocol};
 use crate::control::{Caller, Request};
 use crate::system::Firewall;
 use crate::{key, port};
@@ -50,9 +50,8 @@ fn knocked(caller: &mut Caller, ports: &[u16]) -> Result<Vec<(u16, bool)>> {
     }
 }
 
-/// TCP ports that the configuration forwards, the first few.
-pub(super) fn forwarded(config: &ServerConfig) -> Vec<u16> {
-    let forwards = config.clients.iter().flat_map(|client| &client.forward);
+/// The first TCP ports of some forwards.
+pub(super) fn tcp_ports(forwards: impl Iterator<Item = Forward>) -> Vec<u16> {
     forwards
         .filter(|forward| forward.protocol != Protocol::Udp)
         .map(|forward| forward.first)

@@ -407,6 +407,9 @@ fn install_service(
             installed.remember(Change::File {
                 path: path.to_owned(),
             })?;
+            if let Some(log) = supervisor.log_file() {
+                installed.remember(Change::Setting { path: log.to_owned() })?;
+            }
             write_with_mode(path, text.as_bytes(), supervisor.mode())
         })?;
     }

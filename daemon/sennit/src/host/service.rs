@@ -116,6 +116,14 @@ impl Supervisor {
         }
     }
 
+    /// A file that the service writes its log to, where the supervisor keeps none.
+    pub fn log_file(self) -> Option<&'static Path> {
+        match self {
+            Self::Systemd => None,
+            Self::OpenRc => Some(Path::new("/var/log/sennit-server.log")),
+        }
+    }
+
     /// The command that shows why the service does not run.
     pub fn log(self) -> &'static str {
         match self {
