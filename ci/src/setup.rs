@@ -49,6 +49,14 @@ const NEEDS: &[Need] = &[
     need("util-linux", "nsenter", "network tests: namespaces"),
     need("nftables", "nft", "network tests: the daemon's firewall"),
     need("conntrack", "conntrack", "network tests: a server that forgets"),
+    need("iptables", "iptables", "network tests: other packet filters"),
+    need("ufw", "ufw", "network tests: other packet filters"),
+    need("firewalld", "firewall-cmd", "network tests: other packet filters"),
+    need(
+        "dbus",
+        "dbus-daemon",
+        "network tests: firewalld's way to be asked",
+    ),
     need(
         "miniupnpd-nftables",
         "miniupnpd",
