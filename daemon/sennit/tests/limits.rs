@@ -38,12 +38,18 @@ fn rate(transfer: &Transfer) -> f64 {
     (transfer.received() - before) as f64 * 8.0 / 1e6 / start.elapsed().as_secs_f64()
 }
 
-fn assert_is(found: f64, limit: f64) {
+/// The transfer comes within 5 % of a limit, which may take its sender some time, and is never above. Returns its rate.
+fn settles(transfer: &Transfer, limit: f64) -> f64 {
     let wanted = limit * PAYLOAD;
-    assert!(
-        (wanted * 0.95..wanted * 1.05).contains(&found),
-        "{found} Mbit/s of {wanted}"
-    );
+    let mut found = 0.0;
+    for _ in 0..4 {
+        found = rate(transfer);
+        assert!(found < wanted * 1.05, "{found} Mbit/s of {wanted}");
+        if found > wanted * 0.95 {
+            return found;
+        }
+    }
+    panic!("{found} Mbit/s of {wanted}");
 }
 
 /// The server's words on its only client.
@@ -69,11 +75,10 @@ fn a_client_gets_its_limits_and_others_when_they_change() {
     std::thread::sleep(Duration::from_secs(2));
     let (downs, ups) = std::thread::scope(|scope| {
         let ups = scope.spawn(|| rate(&up));
-        (rate(&down), ups.join().unwrap())
+        (settles(&down, 20.0), ups.join().unwrap())
     });
     let loaded = ping(&bond);
     eprintln!("{downs:.2} of 20 down, {ups:.2} of 8 up; ping {idle:.1} ms idle, {loaded:.1} ms meanwhile");
-    assert_is(downs, 20.0);
     // Acknowledgements of the other direction are counted, too.
     assert!((8.0 * 0.85..8.0 * 1.05).contains(&ups), "{ups} Mbit/s of 8");
     assert!(
@@ -88,8 +93,7 @@ fn a_client_gets_its_limits_and_others_when_they_change() {
     });
     up.finish();
     std::thread::sleep(Duration::from_secs(2));
-    let downs = rate(&down);
-    assert_is(downs, 5.0);
+    let downs = settles(&down, 5.0);
     let up = Transfer::open(&bond, INTERNET, Direction::Up, Duration::ZERO);
     let ups = rate(&up);
     eprintln!("{downs:.2} of 5 down, {ups:.0} up without a limit");

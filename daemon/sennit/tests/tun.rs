@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::BytesMut;
-use common::Namespace;
+use common::{Namespace, wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sennit::config::InterfaceName;
 use sennit::tun::{HEADER, READ, Tun};
@@ -83,7 +83,12 @@ fn the_interface_outlives_its_process_and_is_removed_by_name() {
     let name = InterfaceName::default();
     namespace.enter(|| {
         drop(Tun::create(&name).unwrap());
-        let again = Tun::create(&name).unwrap();
+        // A program that another test has just started may hold a copy of the descriptor until it runs.
+        let mut again = None;
+        wait("the interface is free again", || {
+            again = Tun::create(&name).ok();
+            again.is_some()
+        });
         let refused = Tun::create(&name).unwrap_err();
         assert_eq!(refused.to_string(), "the interface sennit0 is already in use");
         assert!(Tun::remove(&name).is_err());
